@@ -1,0 +1,2 @@
+// Package envoy translates the mesh into Envoy resources.
+package envoy

@@ -1,0 +1,53 @@
+package envoy
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+
+	"github.com/kubernetes-traffic-manager/traffic/xds/mesh"
+)
+
+// A Key names an Envoy resource: its type URL and its name.
+type Key struct {
+	Type string
+	Name string
+}
+
+// A Resource is one named Envoy resource, validated and marshalled once; every stream that subscribes to it sends the
+// same bytes. It is not changed after it is made.
+type Resource struct {
+	Key
+	// Version is a hash of Body: two resources of one version are equal.
+	Version string
+	Body    *anypb.Any
+	// Owner is the Kubernetes object that the resource comes from, to which a rejection is reported.
+	Owner mesh.Object
+}
+
+// validator is what every message of the Envoy API implements: the rules of its own definition.
+type validator interface{ ValidateAll() error }
+
+// NewResource validates and marshals a message. The error names the resource and its owner.
+func NewResource(owner mesh.Object, name string, message proto.Message) (Resource, error) {
+	if v, ok := message.(validator); ok {
+		if err := v.ValidateAll(); err != nil {
+			return Resource{}, fmt.Errorf("resource %s of %s: %w", name, owner, err)
+		}
+	}
+	value, err := proto.MarshalOptions{Deterministic: true}.Marshal(message)
+	if err != nil {
+		return Resource{}, fmt.Errorf("resource %s of %s: %w", name, owner, err)
+	}
+	body := &anypb.Any{TypeUrl: "type.googleapis.com/" + string(message.ProtoReflect().Descriptor().FullName()), Value: value}
+	sum := sha256.Sum256(value)
+	return Resource{
+		Key:     Key{Type: body.TypeUrl, Name: name},
+		Version: hex.EncodeToString(sum[:8]),
+		Body:    body,
+		Owner:   owner,
+	}, nil
+}

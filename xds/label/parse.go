@@ -1,0 +1,106 @@
+package label
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// A Problem is a label that does not do what its author may think. It concerns its key alone: every other label of the
+// object is in force.
+type Problem struct {
+	Key, Value string
+	// Reason says what is wrong and what was expected.
+	Reason string
+	// InForce says what applies instead.
+	InForce string
+}
+
+func (p Problem) String() string {
+	return fmt.Sprintf("label %s=%q: %s; in force: %s", p.Key, p.Value, p.Reason, p.InForce)
+}
+
+// Parse reads the traffic.* labels of an object of that kind. An empty value counts as absent. A label that is not
+// valid, not known or without meaning on the kind is left out of the settings and returned as a Problem; problems are
+// sorted by key.
+func Parse(kind Kind, labels map[string]string) (Settings, []Problem) {
+	var (
+		s        Settings
+		problems []Problem
+		pending  = trafficKeys(labels)
+	)
+	for _, entry := range Table {
+		rest := pending[:0:0]
+		for _, key := range pending {
+			port, ok, err := entry.Matches(key)
+			if !ok {
+				rest = append(rest, key)
+				continue
+			}
+			if p := entry.apply(&s, kind, key, labels[key], port, err); p != nil {
+				problems = append(problems, *p)
+			}
+		}
+		pending = rest
+	}
+	for _, key := range pending {
+		problems = append(problems, unknown(key, labels[key]))
+	}
+	slices.SortFunc(problems, func(a, b Problem) int { return strings.Compare(a.Key, b.Key) })
+	return s, problems
+}
+
+// apply sets what one label says, or tells why it cannot.
+func (k Key) apply(s *Settings, kind Kind, key, value string, port uint16, portErr error) *Problem {
+	p := &Problem{Key: key, Value: value, InForce: k.Default}
+	switch {
+	case portErr != nil:
+		p.Reason, p.InForce = portErr.Error(), "nothing"
+		return p
+	case !k.AppliesTo(kind):
+		p.Reason, p.InForce = fmt.Sprintf("has no meaning on a %s, only on %s", kind, kindList(k.On)), "nothing"
+		return p
+	}
+	note, err := k.set(s, port, value)
+	switch {
+	case err != nil:
+		p.Reason = "expected " + k.Expected
+		return p
+	case note != "":
+		p.Reason, p.InForce = "expected "+k.Expected, "it "+note
+		return p
+	}
+	return nil
+}
+
+func unknown(key, value string) Problem {
+	p := Problem{Key: key, Value: value, Reason: "no such label", InForce: "nothing"}
+	if near := nearest(key); near != "" {
+		p.Reason += ", did you mean " + near + "?"
+	}
+	return p
+}
+
+// trafficKeys returns the keys of our labels that have a value, sorted.
+func trafficKeys(labels map[string]string) []string {
+	var keys []string
+	for _, key := range slices.Sorted(maps.Keys(labels)) {
+		if strings.HasPrefix(key, Prefix) && labels[key] != "" {
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}
+
+func kindList(kinds []Kind) string {
+	words := make([]string, len(kinds))
+	for i, k := range kinds {
+		words[i] = string(k)
+	}
+	if len(words) == 1 {
+		return words[0]
+	}
+	last := len(words) - 1
+	return strings.Join(words[:last], ", ") + " and " + words[last]
+}

@@ -1,0 +1,70 @@
+package label
+
+// Prefix begins every label key of the product.
+const Prefix = "traffic."
+
+// EnabledKey opts a namespace, workload or pod in to injection.
+const EnabledKey = "traffic.envoy.enabled"
+
+// Default settings where no label says otherwise.
+const (
+	DefaultWeight = 100
+	MaxWeight     = 128
+)
+
+// Settings is what the labels of one object say. A nil or missing field means that no valid label set it.
+type Settings struct {
+	Enabled *bool
+	// Weight is the load-balancing weight of a pod, 0 to MaxWeight; 0 takes it out.
+	Weight *uint32
+	// Ports holds the protocol of each open port: service ports on a Service, container ports on a Pod.
+	Ports map[uint16]Protocol
+}
+
+// Table is the vocabulary. Its order is the order of the reference page and of precedence: where two keys set one
+// field, the earlier entry wins.
+var Table = []Key{
+	entry(Key{
+		Name: EnabledKey,
+		On:   []Kind{Namespace, Deployment, StatefulSet, DaemonSet, Job, CronJob, Pod},
+		Meaning: "Inject Envoy. The most specific wins: Pod, then workload, then Namespace. " +
+			"On a workload it rolls the workload; on a running Pod it acts at the next creation.",
+		Default: "false",
+		Example: "true",
+	}, boolean, func(s *Settings, _ uint16, v bool) { s.Enabled = &v }),
+
+	entry(Key{
+		Name: "traffic.port." + portPlaceholder,
+		On:   []Kind{Service, Pod},
+		Meaning: "Open the port (service port on a Service, container port on a Pod) to injected clients, and say how it is " +
+			"handled. direct bypasses Envoy's balancing; grpc is another word for http2.",
+		Default: "the port is blocked",
+		Example: "http",
+	}, protocol, setPort),
+
+	entry(Key{
+		Name:    "traffic.target.port." + portPlaceholder,
+		On:      []Kind{Pod},
+		Meaning: "Another spelling of the pod form of traffic.port." + portPlaceholder + ", which wins where both are set.",
+		Default: "the port is blocked",
+		Example: "http",
+	}, protocol, setPort),
+
+	entry(Key{
+		Name:    "traffic.endpoint.weight",
+		On:      []Kind{Deployment, StatefulSet, DaemonSet, Pod},
+		Meaning: "Load-balancing weight of the pods; 0 takes them out. A Pod's own weight wins over its workload's.",
+		Default: "100",
+		Example: "10",
+	}, weight, func(s *Settings, _ uint16, v uint32) { s.Weight = &v }),
+}
+
+// setPort keeps the first protocol given for a port: the table's order decides between two spellings.
+func setPort(s *Settings, port uint16, p Protocol) {
+	if s.Ports == nil {
+		s.Ports = map[uint16]Protocol{}
+	}
+	if _, set := s.Ports[port]; !set {
+		s.Ports[port] = p
+	}
+}
