@@ -1,0 +1,69 @@
+# The one place where commands are named; README and CI use these. State lives in .local only.
+SHELL := /bin/bash -o pipefail
+.DEFAULT_GOAL := help
+
+VERSION   ?= 0.1.0
+REGISTRY  ?= localhost:5000
+LOCAL     := $(CURDIR)/.local
+BIN       := $(LOCAL)/bin
+KUBECTL   := $(BIN)/kubectl --kubeconfig=$(LOCAL)/kubeconfig
+HELM      := $(BIN)/helm --kubeconfig=$(LOCAL)/kubeconfig
+CHART     := charts/kubernetes-traffic-manager
+CLUSTER   := $(BIN)/cluster
+LINT      := $(BIN)/golangci-lint
+FUZZTIME  ?= 60s
+
+export PATH := $(BIN):$(PATH)
+
+.PHONY: help check test bench images up demo down fuzz generate lint unit cluster
+
+help: ## Print this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+check: lint generate unit ## Format, vet, lint, import direction, generated files up to date, unit tests (no root needed)
+	@git diff --exit-code -- $(GENERATED) || { echo "generated files are stale: commit what 'make generate' wrote"; exit 1; }
+
+test: check up ## Everything: check, then every test on real parts, the cluster included (needs root)
+	go test -p 1 -count=1 -timeout 60m -v ./tests/...
+
+bench: up ## Benchmarks: what injection adds to a pod's start, admission, redirect, control plane
+	go test -run '^$$' -bench . -benchmem ./...
+	go test -p 1 -count=1 -timeout 60m -run '^$$' -bench . ./tests/...
+
+images: cluster ## Build the product's images without Docker and push them to the local registry
+	go run ./tools/image -registry $(REGISTRY) -version $(VERSION)
+
+up: cluster images ## Start a local Kubernetes with cert-manager and the product
+	$(HELM) upgrade --install traffic $(CHART) -n traffic-system --create-namespace --wait --timeout 5m -f tests/cluster/values.yaml
+
+demo: up ## Watch the story of the product, command by command
+	go run ./tests/e2e/cmd/demo
+
+down: ## Stop the local cluster and leave nothing behind but .local
+	$(if $(wildcard $(CLUSTER)),$(CLUSTER) down)
+
+fuzz: ## Run every fuzz target for FUZZTIME (60s)
+	@for f in $$(git grep -lE '^func Fuzz' -- '*_test.go'); do \
+	  for t in $$(sed -nE 's/^func (Fuzz[A-Za-z0-9_]*).*/\1/p' $$f); do \
+	    (cd $$(dirname $$f) && go test -run '^$$' -fuzz "^$$t$$" -fuzztime $(FUZZTIME) .) || exit 1; \
+	  done; done
+
+# Files that a generator writes.
+GENERATED :=
+generate:
+	go generate ./...
+
+lint: $(LINT)
+	go vet ./... ./tests/...
+	$(LINT) run ./... ./tests/...
+
+unit:
+	go test ./...
+
+$(LINT): tools/dev/go.mod
+	GOWORK=off go build -C tools/dev -o $@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+cluster:
+	@mkdir -p $(BIN)
+	@go build -o $(CLUSTER) ./tests/cluster/cmd/cluster
+	$(CLUSTER) up
