@@ -26,7 +26,7 @@ type jobsKey struct{}
 
 func (j *job) stop() {
 	j.cancel()
-	<-j.done
+	_ = <-j.done // the kill is its only error
 }
 
 func (c Config) say(ts *testscript.TestScript, neg bool, args []string) {
@@ -158,7 +158,7 @@ func command(ctx context.Context, ts *testscript.TestScript, args []string) *exe
 	}
 	cmd := exec.CommandContext(ctx, path, args[1:]...)
 	cmd.Dir = ts.MkAbs(".")
-	for _, name := range []string{"PATH", "HOME", "KUBECONFIG", "KUBECACHEDIR", "NAMESPACE", "TERM", "TMPDIR"} {
+	for _, name := range []string{"PATH", "HOME", "KUBECONFIG", "KUBECACHEDIR", "NAMESPACE", "ROOT", "TERM", "TMPDIR"} {
 		cmd.Env = append(cmd.Env, name+"="+ts.Getenv(name))
 	}
 	return cmd
