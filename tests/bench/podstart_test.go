@@ -1,0 +1,166 @@
+// Package bench measures on the local cluster what users wait for.
+package bench
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/clientcmd"
+)
+
+// starts is how often each kind of pod is started.
+const starts = 20
+
+// step is a moment in a pod's start, in the order in which they happen.
+type step struct {
+	name    string
+	reached func(*corev1.Pod) bool
+}
+
+var steps = []step{
+	{"scheduled", condition(corev1.PodScheduled)},
+	{"envoy-started", initContainer("traffic-envoy", func(s corev1.ContainerStatus) bool { return s.Started != nil && *s.Started })},
+	{"verified", initContainer("traffic-verify", func(s corev1.ContainerStatus) bool { return s.State.Terminated != nil })},
+	{"initialized", condition(corev1.PodInitialized)},
+	{"ready", condition(corev1.PodReady)},
+}
+
+// BenchmarkPodStart prints what injection adds to a pod's start, from the call that creates it to Ready: the median of
+// 20 starts each, taken in turns so that both kinds meet the same noise.
+func BenchmarkPodStart(b *testing.B) {
+	client := newClient(b)
+	namespace := newNamespace(b, client)
+	times := map[bool]map[string][]time.Duration{false: {}, true: {}}
+	for b.Loop() {
+		for i := range starts {
+			for _, injected := range []bool{false, true} {
+				for name, took := range start(b, client, namespace, fmt.Sprintf("start-%d-%t", i, injected), injected) {
+					times[injected][name] = append(times[injected][name], took)
+				}
+			}
+		}
+	}
+	b.ReportMetric(0, "ns/op")
+	for _, s := range steps {
+		for injected, name := range map[bool]string{false: "plain", true: "injected"} {
+			if all := times[injected][s.name]; len(all) > 0 {
+				b.ReportMetric(median(all).Seconds()*1000, name+"-"+s.name+"-ms")
+			}
+		}
+	}
+	b.ReportMetric((median(times[true]["ready"])-median(times[false]["ready"])).Seconds()*1000, "added-ms")
+	b.ReportMetric(spread(times[true]["ready"]).Seconds()*1000, "injected-ready-spread-ms")
+}
+
+// start creates a pod, waits until it is Ready and returns when each step was seen, from the creating call on.
+func start(b *testing.B, client kubernetes.Interface, namespace, name string, injected bool) map[string]time.Duration {
+	ctx, cancel := context.WithTimeout(b.Context(), time.Minute)
+	defer cancel()
+	pods := client.CoreV1().Pods(namespace)
+	watcher, err := pods.Watch(ctx, metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector("metadata.name", name).String()})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer watcher.Stop()
+	begin := time.Now()
+	if _, err := pods.Create(ctx, pod(name, injected), metav1.CreateOptions{}); err != nil {
+		b.Fatal(err)
+	}
+	seen := map[string]time.Duration{}
+	for event := range watcher.ResultChan() {
+		current, ok := event.Object.(*corev1.Pod)
+		if !ok || event.Type == watch.Deleted {
+			b.Fatalf("pod %s: unexpected event %s", name, event.Type)
+		}
+		for _, s := range steps {
+			if _, done := seen[s.name]; !done && s.reached(current) {
+				seen[s.name] = time.Since(begin)
+			}
+		}
+		if seen["ready"] != 0 {
+			now := int64(0)
+			if err := pods.Delete(ctx, name, metav1.DeleteOptions{GracePeriodSeconds: &now}); err != nil {
+				b.Fatal(err)
+			}
+			return seen
+		}
+	}
+	b.Fatalf("pod %s was not ready within a minute: %v", name, seen)
+	return nil
+}
+
+func pod(name string, injected bool) *corev1.Pod {
+	p := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		Spec: corev1.PodSpec{
+			TerminationGracePeriodSeconds: new(int64),
+			Containers: []corev1.Container{{
+				Name:    "app",
+				Image:   "localhost:5000/curl",
+				Command: []string{"sleep", "3600"},
+			}},
+		},
+	}
+	if injected {
+		p.Labels = map[string]string{"traffic.envoy.enabled": "true"}
+	}
+	return p
+}
+
+func condition(kind corev1.PodConditionType) func(*corev1.Pod) bool {
+	return func(p *corev1.Pod) bool {
+		return slices.ContainsFunc(p.Status.Conditions, func(c corev1.PodCondition) bool {
+			return c.Type == kind && c.Status == corev1.ConditionTrue
+		})
+	}
+}
+
+func initContainer(name string, reached func(corev1.ContainerStatus) bool) func(*corev1.Pod) bool {
+	return func(p *corev1.Pod) bool {
+		return slices.ContainsFunc(p.Status.InitContainerStatuses, func(s corev1.ContainerStatus) bool {
+			return s.Name == name && reached(s)
+		})
+	}
+}
+
+func median(all []time.Duration) time.Duration {
+	sorted := slices.Sorted(slices.Values(all))
+	return sorted[len(sorted)/2]
+}
+
+func spread(all []time.Duration) time.Duration { return slices.Max(all) - slices.Min(all) }
+
+func newClient(b *testing.B) kubernetes.Interface {
+	config, err := clientcmd.BuildConfigFromFlags("", "../../.local/kubeconfig")
+	if err != nil {
+		b.Fatalf("no cluster (make up starts one): %v", err)
+	}
+	config.QPS, config.Burst = 100, 200
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return client
+}
+
+func newNamespace(b *testing.B, client kubernetes.Interface) string {
+	namespaces := client.CoreV1().Namespaces()
+	created, err := namespaces.Create(b.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "bench-"}}, metav1.CreateOptions{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() {
+		if err := namespaces.Delete(context.WithoutCancel(b.Context()), created.Name, metav1.DeleteOptions{}); err != nil {
+			b.Error(err)
+		}
+	})
+	return created.Name
+}
