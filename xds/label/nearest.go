@@ -7,15 +7,25 @@ import "strings"
 func nearest(key string) string {
 	best, bestDistance := "", len(key)/3+1
 	for _, entry := range Table {
-		name := entry.Name
-		if prefix, family := strings.CutSuffix(name, portPlaceholder); family {
-			name = prefix + key[strings.LastIndexByte(key, '.')+1:]
-		}
+		name := entry.nameLike(key)
 		if d := distance(key, name); d < bestDistance {
 			best, bestDistance = name, d
 		}
 	}
 	return best
+}
+
+// nameLike returns the entry's name; for a family, that of the port which ends the key, if one does.
+func (k Key) nameLike(key string) string {
+	prefix, family := strings.CutSuffix(k.Name, portPlaceholder)
+	if !family {
+		return k.Name
+	}
+	name := prefix + key[strings.LastIndexByte(key, '.')+1:]
+	if _, _, err := k.Matches(name); err != nil {
+		return k.Name
+	}
+	return name
 }
 
 // distance is the Levenshtein distance of two keys, in bytes.

@@ -1,10 +1,25 @@
 package label
 
+import "strconv"
+
 // Prefix begins every label key of the product.
 const Prefix = "traffic."
 
-// EnabledKey opts a namespace, workload or pod in to injection.
-const EnabledKey = "traffic.envoy.enabled"
+// Keys that other packages name: in selectors, in logs and in what is reported to users.
+const (
+	// EnabledKey opts a namespace, workload or pod in to injection.
+	EnabledKey = "traffic.envoy.enabled"
+	// WeightKey is the load-balancing weight of a pod or of the pods of a workload.
+	WeightKey = "traffic.endpoint.weight"
+
+	portPrefix = "traffic.port."
+)
+
+// ProxyAnnotation is what the webhook writes on a pod into which it put an Envoy. It is not a label: users do not set it.
+const ProxyAnnotation = "traffic.envoy.proxy"
+
+// PortKey is the key that opens that port.
+func PortKey(port uint16) string { return portPrefix + strconv.Itoa(int(port)) }
 
 // Default settings where no label says otherwise.
 const (
@@ -34,7 +49,7 @@ var Table = []Key{
 	}, boolean, func(s *Settings, _ uint16, v bool) { s.Enabled = &v }),
 
 	entry(Key{
-		Name: "traffic.port." + portPlaceholder,
+		Name: portPrefix + portPlaceholder,
 		On:   []Kind{Service, Pod},
 		Meaning: "Open the port (service port on a Service, container port on a Pod) to injected clients, and say how it is " +
 			"handled. direct bypasses Envoy's balancing; grpc is another word for http2.",
@@ -45,13 +60,13 @@ var Table = []Key{
 	entry(Key{
 		Name:    "traffic.target.port." + portPlaceholder,
 		On:      []Kind{Pod},
-		Meaning: "Another spelling of the pod form of traffic.port." + portPlaceholder + ", which wins where both are set.",
+		Meaning: "Another spelling of the pod form of " + portPrefix + portPlaceholder + ", which wins where both are set.",
 		Default: "the port is blocked",
 		Example: "http",
 	}, protocol, setPort),
 
 	entry(Key{
-		Name:    "traffic.endpoint.weight",
+		Name:    WeightKey,
 		On:      []Kind{Deployment, StatefulSet, DaemonSet, Pod},
 		Meaning: "Load-balancing weight of the pods; 0 takes them out. A Pod's own weight wins over its workload's.",
 		Default: "100",
