@@ -1,0 +1,116 @@
+// Package apply puts the rules of a redirect spec into a network namespace,
+// compares them with what is there, and takes them out again.
+//
+// A Backend is one way of doing so. All of them translate the same program, so
+// package redirect is where to read what a pod's rules are.
+package apply
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	cnins "github.com/containernetworking/cni/pkg/ns"
+	"github.com/containernetworking/plugins/pkg/ns"
+
+	"github.com/kubernetes-traffic-manager/traffic/cni-plugin/redirect"
+)
+
+// Backend writes, reads and removes the rules of one spec in one network
+// namespace. Its methods may be called at any time, in any order, any number of
+// times, and touch no rules but their own.
+type Backend interface {
+	// Name is how the configuration names the back end.
+	Name() string
+	// Probe reports why this kernel or host cannot do what Apply needs. It
+	// leaves nothing behind.
+	Probe(ns.NetNS) error
+	// Apply makes the rules those of the spec, all at once, and reads them back.
+	Apply(ns.NetNS, redirect.Spec) error
+	// Check compares the rules with the spec: nil, ErrDiffers, or an error that
+	// says why they cannot be read.
+	Check(ns.NetNS, redirect.Spec) error
+	// Remove takes the rules out; it is no error when there are none.
+	Remove(ns.NetNS) error
+}
+
+var (
+	// ErrDiffers is wrapped by Check when the rules are not those of the spec.
+	ErrDiffers = errors.New("rules differ from the redirect spec")
+	// ErrGone is wrapped by Open when there is no such network namespace.
+	ErrGone = errors.New("no such network namespace")
+)
+
+// Auto lets Select find a back end that works.
+const Auto = "auto"
+
+// backends in the order in which Auto tries them.
+var backends = []Backend{Nftables{}}
+
+// Names lists what a configuration may name.
+func Names() []string {
+	names := []string{Auto}
+	for _, b := range backends {
+		names = append(names, b.Name())
+	}
+	return names
+}
+
+// ValidateName reports a name that Select does not know.
+func ValidateName(name string) error {
+	for _, known := range Names() {
+		if name == known {
+			return nil
+		}
+	}
+	return fmt.Errorf("backend %q: must be one of %s", name, strings.Join(Names(), ", "))
+}
+
+// Select returns the back end of that name. Auto is the first whose probe
+// succeeds in netns.
+func Select(name string, netns ns.NetNS) (Backend, error) {
+	if err := ValidateName(name); err != nil {
+		return nil, err
+	}
+	var failed []error
+	for _, b := range backends {
+		if name == b.Name() {
+			return b, nil
+		}
+		if name != Auto {
+			continue
+		}
+		err := b.Probe(netns)
+		if err == nil {
+			return b, nil
+		}
+		failed = append(failed, fmt.Errorf("%s: %w", b.Name(), err))
+	}
+	return nil, fmt.Errorf("no back end works on this node: %w", errors.Join(failed...))
+}
+
+// Open opens the network namespace at path. It refuses the one that this program
+// runs in: that is the node's, and redirecting it would cut the node off.
+func Open(path string) (ns.NetNS, error) {
+	netns, err := ns.GetNS(path)
+	if err != nil {
+		var missing ns.NSPathNotExistErr
+		var other ns.NSPathNotNSErr
+		// A path that is an ordinary file is what remains of a namespace whose
+		// mount is gone, after a reboot for one.
+		if errors.As(err, &missing) || errors.As(err, &other) {
+			return nil, fmt.Errorf("%w: %w", ErrGone, err)
+		}
+		return nil, fmt.Errorf("network namespace %s: %w", path, err)
+	}
+	own, cniErr := cnins.CheckNetNS(path)
+	switch {
+	case cniErr != nil:
+		err = fmt.Errorf("network namespace %s: %w", path, cniErr)
+	case own:
+		err = fmt.Errorf("network namespace %s is the node's own", path)
+	default:
+		return netns, nil
+	}
+	return nil, errors.Join(err, netns.Close())
+}
