@@ -37,11 +37,11 @@ type Backend interface {
 var (
 	// ErrDiffers is wrapped by Check when the rules are not those of the spec.
 	ErrDiffers = errors.New("rules differ from the redirect spec")
-	// ErrGone is wrapped by Open when there is no such network namespace.
+	// ErrGone is wrapped by In when there is no such network namespace.
 	ErrGone = errors.New("no such network namespace")
 )
 
-// Auto lets Select find a back end that works.
+// Auto stands for the first back end that works.
 const Auto = "auto"
 
 // backends in the order in which Auto tries them.
@@ -56,7 +56,7 @@ func Names() []string {
 	return names
 }
 
-// ValidateName reports a name that Select does not know.
+// ValidateName reports a name that In and Probe do not know.
 func ValidateName(name string) error {
 	for _, known := range Names() {
 		if name == known {
@@ -66,9 +66,37 @@ func ValidateName(name string) error {
 	return fmt.Errorf("backend %q: must be one of %s", name, strings.Join(Names(), ", "))
 }
 
-// Select returns the back end of that name. Auto is the first whose probe
-// succeeds in netns.
-func Select(name string, netns ns.NetNS) (Backend, error) {
+// In opens the network namespace at path and calls do with it and the back end
+// of that name. Auto is the first back end whose probe succeeds in there.
+func In(path, name string, do func(Backend, ns.NetNS) error) (err error) {
+	netns, err := open(path)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, netns.Close()) }()
+	b, err := choose(name, netns)
+	if err != nil {
+		return err
+	}
+	return do(b, netns)
+}
+
+// Probe reports why the back end of that name would not work on this node, by
+// trying it in a network namespace made for that.
+func Probe(name string) (err error) {
+	netns, err := ns.TempNetNS()
+	if err != nil {
+		return fmt.Errorf("make a network namespace: %w", err)
+	}
+	defer func() { err = errors.Join(err, netns.Close()) }()
+	b, err := choose(name, netns)
+	if err != nil {
+		return err
+	}
+	return b.Probe(netns)
+}
+
+func choose(name string, netns ns.NetNS) (Backend, error) {
 	if err := ValidateName(name); err != nil {
 		return nil, err
 	}
@@ -89,15 +117,15 @@ func Select(name string, netns ns.NetNS) (Backend, error) {
 	return nil, fmt.Errorf("no back end works on this node: %w", errors.Join(failed...))
 }
 
-// Open opens the network namespace at path. It refuses the one that this program
+// open opens the network namespace at path. It refuses the one that this program
 // runs in: that is the node's, and redirecting it would cut the node off.
-func Open(path string) (ns.NetNS, error) {
+func open(path string) (ns.NetNS, error) {
 	netns, err := ns.GetNS(path)
 	if err != nil {
 		var missing ns.NSPathNotExistErr
 		var other ns.NSPathNotNSErr
-		// A path that is an ordinary file is what remains of a namespace whose
-		// mount is gone, after a reboot for one.
+		// An ordinary file is what remains of a namespace whose mount is gone,
+		// after a reboot for one.
 		if errors.As(err, &missing) || errors.As(err, &other) {
 			return nil, fmt.Errorf("%w: %w", ErrGone, err)
 		}

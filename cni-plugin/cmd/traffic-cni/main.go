@@ -1,0 +1,39 @@
+// Command traffic-cni is the CNI plugin that redirects the outbound connections
+// of injected pods to their Envoy. Container runtimes run it once per pod.
+package main
+
+import (
+	"fmt"
+	"os"
+	"runtime/debug"
+
+	"github.com/containernetworking/cni/pkg/skel"
+	"github.com/containernetworking/cni/pkg/version"
+
+	"github.com/kubernetes-traffic-manager/traffic/cni-plugin/apply"
+	"github.com/kubernetes-traffic-manager/traffic/cni-plugin/plugin"
+)
+
+func main() {
+	os.Exit(run())
+}
+
+func run() int {
+	p := plugin.Plugin{Stdout: os.Stdout, In: apply.In, Probe: apply.Probe}
+	err := skel.PluginMainFuncsWithError(p.Funcs(), version.VersionsStartingFrom(plugin.MinVersion), about())
+	if err == nil {
+		return 0
+	}
+	if printErr := err.Print(); printErr != nil {
+		fmt.Fprintln(os.Stderr, "traffic-cni:", err, printErr)
+	}
+	return 1
+}
+
+func about() string {
+	release := "unknown"
+	if info, ok := debug.ReadBuildInfo(); ok {
+		release = info.Main.Version
+	}
+	return "CNI plugin traffic-cni " + release
+}
