@@ -1,0 +1,142 @@
+// Package verify finds out, from inside a pod, whether outbound connections of
+// that pod reach its own Envoy. It dials addresses that nobody has; only an
+// Envoy behind the redirect answers there, with its node id.
+//
+// It runs in every injected pod's start, between the sidecar and everything
+// else: as a rule it is done after one connection per family. When it is not, it
+// waits for the node agent to repair the pod.
+package verify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/kubernetes-traffic-manager/traffic/cni-plugin/redirect"
+)
+
+const (
+	firstPause     = 10 * time.Millisecond
+	longestPause   = 500 * time.Millisecond
+	attemptTimeout = time.Second // an unredirected connection is answered by nobody
+	maxAnswer      = 512         // bytes; a node id has at most 317
+)
+
+// Target is an address that must be answered by the pod's Envoy.
+type Target struct {
+	Family string // IPv4 or IPv6
+	Addr   string // host:port
+}
+
+// Targets lists what to dial for a pod with the given addresses, separated by
+// commas as in status.podIPs: one target per family.
+func Targets(podIPs string) ([]Target, error) {
+	var v4, v6 bool
+	for s := range strings.SplitSeq(podIPs, ",") {
+		addr, err := netip.ParseAddr(strings.TrimSpace(s))
+		if err != nil {
+			return nil, fmt.Errorf("pod addresses %q: %w", podIPs, err)
+		}
+		v4 = v4 || addr.Unmap().Is4()
+		v6 = v6 || addr.Unmap().Is6()
+	}
+	port := strconv.Itoa(int(redirect.VerifyPort))
+	var targets []Target
+	if v4 {
+		targets = append(targets, Target{"IPv4", net.JoinHostPort(redirect.VerifyIPv4, port)})
+	}
+	if v6 {
+		targets = append(targets, Target{"IPv6", net.JoinHostPort(redirect.VerifyIPv6, port)})
+	}
+	return targets, nil
+}
+
+// Verifier dials until every target has answered with NodeID.
+type Verifier struct {
+	NodeID  string // <pod>.<namespace>, as the sidecar's
+	Targets []Target
+	Timeout time.Duration
+	// Out receives one line when the wait begins and one when it ended well.
+	Out io.Writer
+}
+
+// Run returns nil once all targets answered as they should, or after Timeout an
+// error that says what was seen and where to look.
+func (v Verifier) Run(ctx context.Context) error {
+	start := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, v.Timeout)
+	defer cancel()
+	client := &http.Client{
+		Transport:     &http.Transport{DisableKeepAlives: true},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		Timeout:       attemptTimeout,
+	}
+	waited := false
+	for _, t := range v.Targets {
+		if err := v.await(ctx, client, t, &waited); err != nil {
+			return err
+		}
+	}
+	fmt.Fprintf(v.Out, "outbound connections of %s reach its Envoy (%s)\n", v.NodeID, time.Since(start).Round(time.Microsecond))
+	return nil
+}
+
+// await dials one target until it answers as it should.
+func (v Verifier) await(ctx context.Context, client *http.Client, t Target, waited *bool) error {
+	for pause := firstPause; ; pause = min(2*pause, longestPause) {
+		err := v.attempt(ctx, client, t)
+		if err == nil {
+			return nil
+		}
+		if !*waited {
+			*waited = true
+			fmt.Fprintf(v.Out, "waiting up to %s: %v; the node agent traffic-node repairs pods that started without the redirect\n", v.Timeout, err)
+		}
+		select {
+		case <-ctx.Done():
+			return v.gaveUp(ctx, err)
+		case <-time.After(pause):
+		}
+	}
+}
+
+func (v Verifier) gaveUp(ctx context.Context, last error) error {
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return fmt.Errorf("stopped while waiting: %w", last)
+	}
+	return fmt.Errorf("gave up after %s: %w; look at the events of this pod (kubectl describe pod), at the log and "+
+		"readiness of traffic-node on this node, and at whether the container runtime hands pod annotations to CNI plugins", v.Timeout, last)
+}
+
+// attempt dials one target once.
+func (v Verifier) attempt(ctx context.Context, client *http.Client, t Target) error {
+	answer, err := get(ctx, client, "http://"+t.Addr+"/")
+	if err != nil {
+		return fmt.Errorf("an outbound %s connection did not reach this pod's Envoy: %w", t.Family, err)
+	}
+	if answer != v.NodeID {
+		return fmt.Errorf("an outbound %s connection reached %q, not %q, this pod's Envoy", t.Family, answer, v.NodeID)
+	}
+	return nil
+}
+
+func get(ctx context.Context, client *http.Client, url string) (string, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return "", err
+	}
+	res, err := client.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
+	return string(body), err
+}
