@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/rogpeppe/go-internal/testscript"
+
 	"github.com/kubernetes-traffic-manager/traffic/tests/cluster"
 	"github.com/kubernetes-traffic-manager/traffic/tests/e2e/terminal"
 )
@@ -27,6 +29,8 @@ func Config(root string) (terminal.Config, error) {
 		Kubeconfig: kubeconfig,
 		Bin:        filepath.Join(state, "bin"),
 		Vars:       []string{"ROOT=" + root},
+		Dir:        root,
+		Cmds:       map[string]func(*testscript.TestScript, bool, []string){"crash": crash},
 		Collect: func(ctx context.Context, script string) (string, error) {
 			folder := filepath.Join(state, "failures", time.Now().Format("20060102-150405")+"-"+script)
 			return folder, cluster.New(cluster.Options{State: state}).Collect(ctx, folder)

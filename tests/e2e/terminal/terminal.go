@@ -23,6 +23,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -44,6 +45,10 @@ type Config struct {
 	Collect func(ctx context.Context, script string) (folder string, err error)
 	// Vars are further environment variables of the commands, as NAME=VALUE.
 	Vars []string
+	// Dir is the current folder of the session.
+	Dir string
+	// Cmds are further script commands.
+	Cmds map[string]func(ts *testscript.TestScript, neg bool, args []string)
 	// Keep leaves the script's namespace in place, for the user to go on with.
 	Keep bool
 	// Namespace is the namespace of every script; empty gives each one of its own.
@@ -52,17 +57,15 @@ type Config struct {
 
 // Params returns the settings with which testscript runs the files.
 func (c Config) Params(files ...string) testscript.Params {
-	return testscript.Params{
-		Files: files,
-		Setup: c.setup,
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"say":   c.say,
-			"$":     c.run,
-			"await": c.await,
-			"until": c.until,
-			"count": c.count,
-		},
+	cmds := map[string]func(*testscript.TestScript, bool, []string){
+		"say":   c.say,
+		"$":     c.run,
+		"await": c.await,
+		"until": c.until,
+		"count": c.count,
 	}
+	maps.Copy(cmds, c.Cmds)
+	return testscript.Params{Files: files, Setup: c.setup, Cmds: cmds}
 }
 
 const (
@@ -94,6 +97,9 @@ func (c Config) setup(env *testscript.Env) error {
 		"TERM=dumb",
 	)
 	env.Vars = append(env.Vars, c.Vars...)
+	if c.Dir != "" {
+		env.Cd = c.Dir
+	}
 	env.Values[jobsKey{}] = map[string]*job{}
 	if err := c.kubectl(env, "create", "namespace", name); err != nil && !strings.Contains(err.Error(), "AlreadyExists") {
 		return err

@@ -1,0 +1,66 @@
+package e2e
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// crash is the script command "crash POD CONTAINER": it kills the container's processes as the kernel does when memory
+// runs out. Processes of the local cluster are processes of this machine.
+func crash(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: crash pod container")
+	}
+	pod, container := args[0], args[1]
+	cmd := exec.Command("kubectl", "get", "pod", pod, "-o", "jsonpath={range .status['containerStatuses','initContainerStatuses'][*]}{.name} {.containerID}{'\\n'}{end}")
+	cmd.Path = filepath.Join(ts.Getenv("ROOT"), ".local/bin/kubectl")
+	cmd.Env = []string{"KUBECONFIG=" + ts.Getenv("KUBECONFIG"), "HOME=" + ts.Getenv("HOME")}
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		ts.Fatalf("%v: %s", err, stderr.String())
+	}
+	for line := range strings.Lines(string(out)) {
+		name, id, _ := strings.Cut(strings.TrimSpace(line), " containerd://")
+		if name == container {
+			ts.Check(killAll(id))
+			return
+		}
+	}
+	ts.Fatalf("pod %s has no container %s", pod, container)
+}
+
+// killAll kills every process in the cgroup of a container.
+func killAll(containerID string) error {
+	files, err := filepath.Glob("/proc/[0-9]*/cgroup")
+	if err != nil {
+		return err
+	}
+	killed := false
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil || !bytes.Contains(text, []byte(containerID)) {
+			continue // a process that ended meanwhile has no cgroup to read
+		}
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file)))
+		if err != nil {
+			return err
+		}
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && err != syscall.ESRCH {
+			return err
+		}
+		killed = true
+	}
+	if !killed {
+		return os.ErrNotExist
+	}
+	return nil
+}
