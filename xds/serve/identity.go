@@ -3,6 +3,13 @@ package serve
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strings"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 
 	"github.com/kubernetes-traffic-manager/traffic/xds/envoy"
 	"github.com/kubernetes-traffic-manager/traffic/xds/mesh"
@@ -38,4 +45,62 @@ type Rejection struct {
 	Owner mesh.Object
 	// Message is the proxy's own explanation.
 	Message string
+}
+
+// A refusal ends a stream that may not be served.
+type refusal struct {
+	// reason is the metric's label.
+	reason string
+	code   codes.Code
+	err    error
+}
+
+func (r *refusal) Error() string { return r.err.Error() }
+
+func (r *refusal) Unwrap() error { return r.err }
+
+// GRPCStatus is what the proxy is told. It does not hear why its token could not be checked: that speaks of the cluster
+// to somebody who has not proved anything.
+func (r *refusal) GRPCStatus() *status.Status {
+	if r.reason == "token_review" {
+		return status.New(r.code, "the token cannot be checked now; try again")
+	}
+	return status.New(r.code, r.Error())
+}
+
+// authenticate derives the identity from the stream's token. It fails closed.
+func authenticate(ctx context.Context, a Authenticator) (Identity, error) {
+	token, ok := bearerToken(ctx)
+	if !ok {
+		return Identity{}, &refusal{"no_token", codes.Unauthenticated, errors.New("no bearer token in the authorization header")}
+	}
+	id, err := a.Authenticate(ctx, token)
+	switch {
+	case err == nil:
+		return id, nil
+	case errors.Is(err, ErrRefused):
+		return Identity{}, &refusal{"token", codes.Unauthenticated, err}
+	default:
+		return Identity{}, &refusal{"token_review", codes.Unavailable, err}
+	}
+}
+
+func bearerToken(ctx context.Context) (string, bool) {
+	md, _ := metadata.FromIncomingContext(ctx)
+	values := md.Get("authorization")
+	if len(values) != 1 {
+		return "", false
+	}
+	scheme, token, ok := strings.Cut(values[0], " ")
+	return token, ok && strings.EqualFold(scheme, "bearer") && token != ""
+}
+
+// checkNode compares the node that a request claims to be of with the one that the token proves. Only the first request
+// of a stream must carry a node.
+func checkNode(proxy Identity, node *corev3.Node) error {
+	if node == nil || node.GetId() == proxy.NodeID {
+		return nil
+	}
+	return &refusal{"node_id", codes.Unauthenticated,
+		fmt.Errorf("node id %.300q is not that of the token, %q", node.GetId(), proxy.NodeID)}
 }

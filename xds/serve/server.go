@@ -3,11 +3,20 @@ package serve
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
+	"time"
 
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/time/rate"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/encoding"
+	"google.golang.org/grpc/encoding/proto"
+	"google.golang.org/grpc/keepalive"
+	"sigs.k8s.io/controller-runtime/pkg/certwatcher"
 
 	"github.com/kubernetes-traffic-manager/traffic/xds/envoy"
 )
@@ -29,16 +38,137 @@ type Config struct {
 	// NewStreams limits how many streams are admitted per second, on average; default 200, with bursts of as many.
 	// A stream above it waits, and is told to come back later when the wait would be long.
 	NewStreams rate.Limit
+	// Patience is how long a change waits for a proxy to confirm what it depends on, before it is sent all the same;
+	// default 2 s.
+	Patience time.Duration
 }
 
+const (
+	defaultNewStreams = 200
+	defaultPatience   = 2 * time.Second
+
+	// maxRequest holds the versions of all that a reconnecting proxy has, in one request.
+	maxRequest = 32 << 20
+	// maxHeaders holds a token several times.
+	maxHeaders = 64 << 10
+	// maxStreams is per connection; an Envoy opens one.
+	maxStreams = 8
+	// handshakeTimeout is for TLS and the HTTP/2 preface.
+	handshakeTimeout = 10 * time.Second
+	// stopTimeout is for connections to end after their streams were told to.
+	stopTimeout = 5 * time.Second
+)
+
 // A Server is a delta ADS server: it keeps the published resources and brings every connected proxy to them.
-type Server struct{}
+type Server struct {
+	config      Config
+	metrics     *metrics
+	store       *store
+	newStreams  *rate.Limiter
+	certificate *certwatcher.CertWatcher
+	grpc        *grpc.Server
+	// stop is closed when streams are to end.
+	stop chan struct{}
+}
 
 // New returns a Server that has published nothing yet. The error names the field of Config that is missing or wrong.
-func New(Config) (*Server, error) { return nil, errors.New("not built yet") }
+func New(c Config) (*Server, error) {
+	switch {
+	case c.Authenticator == nil:
+		return nil, errors.New("xDS server: Authenticator is missing")
+	case c.Registerer == nil:
+		return nil, errors.New("xDS server: Registerer is missing")
+	case c.NewStreams < 0:
+		return nil, fmt.Errorf("xDS server: NewStreams is %v, want more than 0", c.NewStreams)
+	case c.Patience < 0:
+		return nil, fmt.Errorf("xDS server: Patience is %v, want more than 0", c.Patience)
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	if c.OnReject == nil {
+		c.OnReject = func(Rejection) {}
+	}
+	if c.NewStreams == 0 {
+		c.NewStreams = defaultNewStreams
+	}
+	if c.Patience == 0 {
+		c.Patience = defaultPatience
+	}
+	certificate, err := certwatcher.New(c.CertFile, c.KeyFile)
+	if err != nil {
+		return nil, fmt.Errorf("xDS server: CertFile and KeyFile: %w", err)
+	}
+	m, err := newMetrics(c.Registerer)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{
+		config:      c,
+		metrics:     m,
+		store:       newStore(),
+		newStreams:  rate.NewLimiter(c.NewStreams, max(1, int(c.NewStreams))),
+		certificate: certificate,
+		stop:        make(chan struct{}),
+	}
+	s.grpc = grpc.NewServer(s.options()...)
+	discoveryv3.RegisterAggregatedDiscoveryServiceServer(s.grpc, &service{Server: s})
+	return s, nil
+}
 
-// Serve accepts proxies on l until ctx ends, then asks them to reconnect elsewhere and returns. It closes l.
-func (s *Server) Serve(ctx context.Context, l net.Listener) error { return errors.New("not built yet") }
+func (s *Server) options() []grpc.ServerOption {
+	return []grpc.ServerOption{
+		grpc.Creds(newCredentials(s.certificate, s.refuseConnection)),
+		grpc.ForceServerCodecV2(codec{encoding.GetCodecV2(proto.Name)}),
+		grpc.MaxRecvMsgSize(maxRequest),
+		grpc.MaxHeaderListSize(maxHeaders),
+		grpc.MaxConcurrentStreams(maxStreams),
+		grpc.ConnectionTimeout(handshakeTimeout),
+		grpc.WaitForHandlers(true),
+		grpc.KeepaliveParams(keepalive.ServerParameters{
+			// Replicas share the proxies again after one was away, and tokens are checked again. gRPC adds a tenth of
+			// jitter.
+			MaxConnectionAge:      30 * time.Minute,
+			MaxConnectionAgeGrace: 10 * time.Second,
+			// A proxy whose node died is noticed, and no update waits for it any longer.
+			Time:    30 * time.Second,
+			Timeout: 10 * time.Second,
+		}),
+		// Envoy pings every 30 s.
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
+	}
+}
+
+// Serve accepts proxies on l until ctx ends, then asks them to reconnect elsewhere and returns. It closes l. It can be
+// called once.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var group errgroup.Group
+	group.Go(func() error {
+		defer cancel()
+		if err := s.certificate.Start(ctx); err != nil && ctx.Err() == nil {
+			return fmt.Errorf("xDS server: watch %s: %w", s.config.CertFile, err)
+		}
+		return nil
+	})
+	group.Go(func() error {
+		<-ctx.Done()
+		close(s.stop)
+		force := time.AfterFunc(stopTimeout, s.grpc.Stop)
+		defer force.Stop()
+		s.grpc.GracefulStop()
+		return nil
+	})
+	group.Go(func() error {
+		defer cancel()
+		if err := s.grpc.Serve(l); err != nil {
+			return fmt.Errorf("xDS server: %w", err)
+		}
+		return nil
+	})
+	return group.Wait()
+}
 
 // An Update is one change to the published resources, seen by each proxy as a whole: new clusters before the routes
 // that use them, old ones removed after.
@@ -55,4 +185,15 @@ type Update struct {
 // Applied may be nil; else it is called exactly once, when every proxy that was connected and is concerned by the
 // update has acknowledged it, refused it, or gone; at once when there is none. It must not block or call Publish.
 // Publish itself does not wait for proxies. It may be called from several goroutines.
-func (s *Server) Publish(u Update, applied func(Applied)) {}
+func (s *Server) Publish(u Update, applied func(Applied)) {
+	t := newTracker(func(a Applied) {
+		if a.Proxies > 0 {
+			s.metrics.applied.Observe(a.Took.Seconds())
+		}
+		if applied != nil {
+			applied(a)
+		}
+	})
+	s.store.publish(u, t)
+	t.finish(unconcerned)
+}

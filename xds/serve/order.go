@@ -1,0 +1,143 @@
+package serve
+
+import (
+	"cmp"
+	"math"
+	"slices"
+
+	resourcev3 "github.com/envoyproxy/go-control-plane/pkg/resource/v3"
+)
+
+// A rank orders what a change sends: nothing of a rank is sent before what the change has of lower ranks is
+// acknowledged, or a deadline has passed.
+type rank int
+
+const (
+	// provide is what others refer to: clusters, endpoints, secrets.
+	provide rank = iota
+	// refer is what refers to it: routes and listeners, removed listeners too.
+	refer
+	// withdraw is what nobody refers to any more: removals of the rest.
+	withdraw
+
+	ranks = iota
+)
+
+// rankOf is the rank of setting a resource, or of withdrawing one that the proxy has. Envoy takes removed listeners away
+// before it adds the others of the same response, so an address can pass from one listener to another.
+func rankOf(typeURL string, withdrawn bool) rank {
+	switch {
+	case typeURL == resourcev3.ListenerType:
+		return refer
+	case withdrawn:
+		return withdraw
+	case typeURL == resourcev3.RouteType:
+		return refer
+	default:
+		return provide
+	}
+}
+
+// typeOrder is the order in which types are sent where ranks leave a choice: endpoints after their cluster, which needs
+// them anew, and routes after their listener.
+var typeOrder = []string{
+	resourcev3.ClusterType,
+	resourcev3.EndpointType,
+	resourcev3.SecretType,
+	resourcev3.ListenerType,
+	resourcev3.RouteType,
+}
+
+func compareTypes(a, b string) int {
+	place := func(typeURL string) int {
+		if i := slices.Index(typeOrder, typeURL); i >= 0 {
+			return i
+		}
+		return len(typeOrder)
+	}
+	return cmp.Or(cmp.Compare(place(a), place(b)), cmp.Compare(a, b))
+}
+
+// never is later than every epoch.
+const never = math.MaxUint64
+
+// A backlog tells for each rank the oldest change that has something unsent or unacknowledged.
+type backlog [ranks]uint64
+
+func emptyBacklog() backlog { return backlog{never, never, never} }
+
+func (b *backlog) add(r rank, epoch uint64) { b[r] = min(b[r], epoch) }
+
+// holds tells whether an item must wait for something of a lower rank.
+func (b *backlog) holds(it item) bool {
+	for lower := range it.rank {
+		if b[lower] <= it.mark.last {
+			return true
+		}
+	}
+	return false
+}
+
+// settle drops the dirty names that need nothing. It returns an item for each of the others, sorted by name, and the
+// marks of those that are awaited but not asked for yet.
+func (s *subscription) settle(published map[string]*record, passed uint64) (items []item, awaited []mark) {
+	for name, m := range s.dirty {
+		if !s.wants(name) {
+			if m.awaited && m.first > passed && published[name] != nil {
+				awaited = append(awaited, m)
+			} else {
+				delete(s.dirty, name)
+			}
+			continue
+		}
+		it, send := s.resolve(name, m, published[name])
+		if !send {
+			delete(s.dirty, name)
+			continue
+		}
+		items = append(items, it)
+	}
+	if len(s.dirty) == 0 {
+		s.dirty = nil
+	}
+	slices.SortFunc(items, func(a, b item) int { return cmp.Compare(a.name, b.name) })
+	return items, awaited
+}
+
+// resolve decides what the proxy must be sent for a name, if anything.
+func (s *subscription) resolve(name string, m mark, published *record) (it item, send bool) {
+	have := s.known[name].have
+	it = item{name: name, mark: m, record: published, rank: rankOf(s.typeURL, published == nil && have != nil)}
+	if published == nil {
+		delete(s.rejected, name)
+		return it, have != nil || m.force
+	}
+	if refused, ok := s.rejected[name]; ok && refused == published.Version {
+		// Asked again for what it refused, the proxy gets what it took before, if that is still here.
+		if have != nil && have.entry != nil {
+			it.record = have
+		}
+		return it, m.force
+	}
+	delete(s.rejected, name)
+	return it, m.force || have == nil || have.Version != published.Version
+}
+
+// pick chooses what goes into the next response: the latest group, nothing that must wait, no more than fits.
+func pick(items []item, ready func(item) bool) []item {
+	group, size := 0, 0
+	for _, it := range items {
+		group = max(group, it.mark.group)
+	}
+	var picked []item
+	for _, it := range items {
+		if it.mark.group != group || !ready(it) {
+			continue
+		}
+		if size += it.size(); size > maxResponse && len(picked) > 0 {
+			break
+		}
+		picked = append(picked, it)
+	}
+	return picked
+}

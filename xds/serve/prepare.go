@@ -1,0 +1,118 @@
+package serve
+
+import (
+	"slices"
+	"strconv"
+)
+
+// prepare looks at what is published and returns the responses that can be sent now, at most one per type. The store is
+// locked meanwhile, so that they are of one moment, of which the mailbox has told everything.
+func (s *stream) prepare() []*response {
+	s.store.mu.RLock()
+	defer s.store.mu.RUnlock()
+	s.hear()
+	if !s.store.published {
+		return nil
+	}
+	items, outstanding, held := s.survey()
+	ready := func(it item) bool {
+		if it.mark.first > s.passed && outstanding.holds(it) {
+			held = min(held, it.mark.first)
+			return false
+		}
+		return true
+	}
+	var responses []*response
+	for i, sub := range slices.Clone(s.subs) { // what is sent may begin another type
+		if sub.flight != nil {
+			continue
+		}
+		picked := pick(items[i], ready)
+		if len(picked) > 0 || sub.unanswered && len(sub.dirty) == 0 {
+			responses = append(responses, s.depart(sub, picked))
+		}
+	}
+	s.watch(held)
+	return responses
+}
+
+// hear marks what the changes in the mailbox are about.
+func (s *stream) hear() {
+	for _, c := range s.mail.take() {
+		s.epoch = c.epoch
+		w := &waiter{trackers: c.trackers} // of epoch 0: settled, unless the proxy is concerned
+		for _, key := range c.keys {
+			sub := s.find(key.Type)
+			if sub == nil || !sub.wants(key.Name) {
+				continue
+			}
+			sub.mark(key.Name, mark{first: c.epoch, last: c.epoch})
+			w.epoch = c.epoch
+			if r := s.store.resources[key.Type][key.Name]; r != nil && sub.rejected[key.Name] == r.Version {
+				w.outcome = rejected // before now
+			}
+			w.outcome = max(w.outcome, acknowledged)
+		}
+		s.waiters = append(s.waiters, w)
+	}
+}
+
+// survey returns what there is to send, by the index of its subscription, what is outstanding altogether, and the oldest
+// change of which the proxy has yet to ask for something.
+func (s *stream) survey() (items [][]item, outstanding backlog, held uint64) {
+	items, outstanding, held = make([][]item, len(s.subs)), emptyBacklog(), never
+	oldest := uint64(never)
+	count := func(r rank, first uint64) {
+		oldest = min(oldest, first)
+		if first > s.passed {
+			outstanding.add(r, first)
+		}
+	}
+	for i, sub := range s.subs {
+		var awaited []mark
+		items[i], awaited = sub.settle(s.store.resources[sub.typeURL], s.passed)
+		for _, m := range awaited {
+			count(rankOf(sub.typeURL, false), m.first)
+			held = min(held, m.first)
+		}
+		for _, it := range items[i] {
+			count(it.rank, it.mark.first)
+		}
+		for _, it := range sub.inFlight() {
+			count(it.rank, it.mark.first)
+		}
+	}
+	s.settled = oldest - 1
+	return items, outstanding, held
+}
+
+// depart makes a response of the items and puts it in flight. What a cluster or listener refers to is needed anew.
+func (s *stream) depart(sub *subscription, items []item) *response {
+	s.nonces++
+	nonce := strconv.FormatUint(s.nonces, 10)
+	sub.flight = &flight{nonce: nonce, items: items}
+	sub.unanswered = false
+	for _, it := range items {
+		delete(sub.dirty, it.name)
+		if it.record == nil {
+			continue
+		}
+		m := mark{first: it.mark.first, last: it.mark.last, force: true, awaited: true}
+		for _, ref := range it.record.refs {
+			s.ensure(ref.Type).mark(ref.Name, m)
+		}
+	}
+	return &response{typeURL: sub.typeURL, nonce: nonce, version: strconv.FormatUint(s.epoch, 10), items: items}
+}
+
+// watch lets the deadline run for the oldest change that is held back.
+func (s *stream) watch(held uint64) {
+	if held == s.held {
+		return
+	}
+	s.held = held
+	s.deadline.Stop()
+	if held != never {
+		s.deadline.Reset(s.patience)
+	}
+}

@@ -1,0 +1,159 @@
+package serve
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"time"
+
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/peer"
+)
+
+// admitTimeout is how long a stream may wait for its turn, and then for its first request to come.
+const admitTimeout = 10 * time.Second
+
+// A service is what is registered with gRPC: delta ADS, and nothing else.
+type service struct {
+	discoveryv3.UnimplementedAggregatedDiscoveryServiceServer
+	*Server
+}
+
+// StreamAggregatedResources refuses the state-of-the-world protocol.
+func (s *service) StreamAggregatedResources(w discoveryv3.AggregatedDiscoveryService_StreamAggregatedResourcesServer) error {
+	return s.refuse(w.Context(), &refusal{"state_of_the_world", codes.Unimplemented,
+		errors.New("only delta ADS is served: set api_type to DELTA_GRPC")})
+}
+
+// DeltaAggregatedResources serves one proxy until it goes.
+func (s *service) DeltaAggregatedResources(w discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesServer) error {
+	ctx := w.Context()
+	proxy, err := s.admit(ctx)
+	if err != nil {
+		return s.refuse(ctx, err)
+	}
+	requests, lost := receive(w)
+	first, err := firstRequest(proxy, requests)
+	if err != nil {
+		return s.refuse(ctx, err)
+	}
+	log, began := s.config.Logger.With("proxy", proxy.NodeID, "address", address(ctx)), time.Now()
+	log.Info("proxy connected")
+	err = s.serve(proxy, first, requests, func(r *response) error {
+		s.metrics.sent(r)
+		return w.SendMsg(r)
+	})
+	if err == nil {
+		err = lost()
+	}
+	log.Info("proxy disconnected", "after", time.Since(began).Round(time.Millisecond), "cause", err)
+	return s.refuse(ctx, err)
+}
+
+// admit lets the stream wait its turn and asks whose it is.
+func (s *Server) admit(ctx context.Context) (Identity, error) {
+	turn, cancel := context.WithTimeout(ctx, admitTimeout)
+	defer cancel()
+	if err := s.newStreams.Wait(turn); err != nil {
+		return Identity{}, &refusal{"overload", codes.Unavailable, fmt.Errorf("too many new streams: %w", err)}
+	}
+	return authenticate(ctx, s.config.Authenticator)
+}
+
+// firstRequest waits for the request that says which node the proxy claims to be. It returns nil if the proxy went away.
+func firstRequest(proxy Identity, requests <-chan *discoveryv3.DeltaDiscoveryRequest) (*discoveryv3.DeltaDiscoveryRequest, error) {
+	timeout := time.NewTimer(admitTimeout)
+	defer timeout.Stop()
+	select {
+	case first := <-requests:
+		if first != nil && first.GetNode() == nil {
+			return nil, &refusal{"node_id", codes.Unauthenticated, errors.New("the first request has no node")}
+		}
+		return first, checkNode(proxy, first.GetNode())
+	case <-timeout.C:
+		return nil, &refusal{"silent", codes.DeadlineExceeded, fmt.Errorf("no request within %v", admitTimeout)}
+	}
+}
+
+// serve runs the loop of an identified proxy. It returns nil when requests is closed.
+func (s *Server) serve(proxy Identity, first *discoveryv3.DeltaDiscoveryRequest,
+	requests <-chan *discoveryv3.DeltaDiscoveryRequest, send func(*response) error,
+) error {
+	if first == nil {
+		return nil
+	}
+	s.metrics.proxies.Inc()
+	defer s.metrics.proxies.Dec()
+	st := newStream(proxy, s.store, s.config.Patience, hooks{
+		refused: func(typeURL string) { s.metrics.rejections.WithLabelValues(typeLabel(typeURL)).Inc() },
+		reject:  s.reject,
+		expired: s.metrics.deadlines.Inc,
+	})
+	s.store.attach(st)
+	defer st.abandon()
+	if err := st.receive(first); err != nil {
+		return err
+	}
+	return st.loop(requests, s.stop, send)
+}
+
+func (s *Server) reject(r Rejection) {
+	s.config.Logger.Warn("proxy rejected a resource", "proxy", r.Proxy.NodeID, "type", typeLabel(r.Key.Type),
+		"resource", r.Key.Name, "version", r.Version, "owner", r.Owner.String(), "message", r.Message)
+	s.config.OnReject(r)
+}
+
+// refuse counts and logs a stream that may not be served. Any other error it returns as it is.
+func (s *Server) refuse(ctx context.Context, err error) error {
+	var r *refusal
+	if !errors.As(err, &r) {
+		return err
+	}
+	s.metrics.refusals.WithLabelValues(r.reason).Inc()
+	s.config.Logger.Warn("stream refused", "reason", r.reason, "address", address(ctx), "error", r.err)
+	return r
+}
+
+// refuseConnection counts and logs a connection that did not become one over TLS.
+func (s *Server) refuseConnection(from net.Addr, err error) {
+	s.metrics.refusals.WithLabelValues("tls").Inc()
+	s.config.Logger.Warn("connection refused", "reason", "tls", "address", from.String(), "error", err)
+}
+
+func address(ctx context.Context) string {
+	if p, ok := peer.FromContext(ctx); ok {
+		return p.Addr.String()
+	}
+	return ""
+}
+
+// receive reads requests on a goroutine of its own, which ends with the stream. When requests is closed lost tells why;
+// nil means that the proxy closed the stream.
+func receive(w discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesServer) (requests <-chan *discoveryv3.DeltaDiscoveryRequest, lost func() error) {
+	out := make(chan *discoveryv3.DeltaDiscoveryRequest)
+	var cause error
+	go func() {
+		defer close(out)
+		for {
+			req, err := w.Recv()
+			if err != nil {
+				cause = err
+				return
+			}
+			select {
+			case out <- req:
+			case <-w.Context().Done():
+				return
+			}
+		}
+	}()
+	return out, func() error {
+		if errors.Is(cause, io.EOF) {
+			return nil
+		}
+		return cause
+	}
+}

@@ -1,0 +1,263 @@
+package serve
+
+import (
+	"slices"
+	"strings"
+
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	resourcev3 "github.com/envoyproxy/go-control-plane/pkg/resource/v3"
+)
+
+// A subscription is what one stream knows of one resource type. The stream's goroutine owns it.
+type subscription struct {
+	typeURL string
+	// begun is set by the first request of this type, which alone may say what the proxy has from an earlier stream.
+	begun bool
+	// wildcard is set while the proxy wants every resource of the type.
+	wildcard bool
+	// unanswered is set from the beginning of a wildcard subscription to its first response: a proxy that starts waits
+	// for one even if there is nothing to send.
+	unanswered bool
+	// known are the resources that the proxy asked for by name, and those that it got by the wildcard.
+	known map[string]holding
+	// dirty are the names to look at; nil when there are none, so that a first sync leaves no large map behind.
+	dirty map[string]mark
+	// flight is the response that waits for its acknowledgement; there is one at a time, and what changes meanwhile
+	// stays in dirty.
+	flight *flight
+	// rejected are the versions that the proxy refused, by name.
+	rejected map[string]string
+	// groups counts the parts of rejected responses.
+	groups int
+}
+
+// A holding is what the proxy has under a name.
+type holding struct {
+	named bool
+	have  *record
+}
+
+// A mark says why a name is dirty.
+type mark struct {
+	// first and last are the oldest and the newest change that the mark stands for.
+	first, last uint64
+	// force means that the proxy gets an answer even if it is believed to be up to date.
+	force bool
+	// awaited means that the proxy will ask for the name by itself, because of a cluster or listener that it got.
+	awaited bool
+	// group is above zero for a part of a rejected response, which is sent again alone; later parts go first.
+	group int
+}
+
+// A flight is a response that was sent.
+type flight struct {
+	nonce string
+	items []item
+}
+
+// An item is one name in a response, with the record to send, or nil for a removal.
+type item struct {
+	name   string
+	mark   mark
+	record *record
+	rank   rank
+}
+
+func (i item) size() int {
+	if i.record == nil {
+		return len(i.name)
+	}
+	return i.record.size
+}
+
+func newSubscription(typeURL string) *subscription {
+	return &subscription{typeURL: typeURL, known: map[string]holding{}, rejected: map[string]string{}}
+}
+
+func (s *subscription) inFlight() []item {
+	if s.flight == nil {
+		return nil
+	}
+	return s.flight.items
+}
+
+// wants tells whether the proxy is subscribed to a name.
+func (s *subscription) wants(name string) bool { return s.wildcard || s.known[name].named }
+
+// mark makes a name dirty, or widens the mark that it has.
+func (s *subscription) mark(name string, m mark) {
+	if s.dirty == nil {
+		s.dirty = map[string]mark{}
+	}
+	if old, ok := s.dirty[name]; ok {
+		m.first = min(m.first, old.first)
+		m.last = max(m.last, old.last)
+		m.force = m.force || old.force
+		m.awaited = m.awaited || old.awaited
+		m.group = max(m.group, old.group)
+	}
+	s.dirty[name] = m
+}
+
+// request applies the part of a request that changes the subscription. It is honoured whatever the request's nonce.
+// Published are the resources of this type.
+func (s *subscription) request(req *discoveryv3.DeltaDiscoveryRequest, published map[string]*record, epoch uint64) {
+	first := !s.begun
+	s.begun = true
+	subscribe, unsubscribe := req.GetResourceNamesSubscribe(), req.GetResourceNamesUnsubscribe()
+	if first {
+		s.resume(req.GetInitialResourceVersions(), subscribe, published)
+	}
+	now := mark{first: epoch, last: epoch}
+	if s.allowsWildcard() && (slices.Contains(subscribe, "*") || first && len(subscribe)+len(unsubscribe) == 0) {
+		s.subscribeAll(published, now)
+	}
+	for _, name := range subscribe {
+		if name == "*" && s.allowsWildcard() {
+			continue
+		}
+		s.subscribe(name, first, now)
+	}
+	for _, name := range unsubscribe {
+		if name == "*" && s.allowsWildcard() {
+			s.unsubscribeAll()
+			continue
+		}
+		s.unsubscribe(name, now)
+	}
+}
+
+// allowsWildcard tells whether "*" means every resource of the type. It does for the two types that nothing refers to by
+// name; above all it does not for secrets.
+func (s *subscription) allowsWildcard() bool {
+	return s.typeURL == resourcev3.ClusterType || s.typeURL == resourcev3.ListenerType
+}
+
+// resume notes what the proxy has from an earlier stream, as far as it still wants it.
+func (s *subscription) resume(versions map[string]string, subscribe []string, published map[string]*record) {
+	note := func(name, version string) {
+		have := published[name]
+		if have == nil || have.Version != version {
+			have = &record{}
+			have.Type, have.Name, have.Version = s.typeURL, strings.Clone(name), version
+		}
+		s.known[have.Name] = holding{have: have}
+	}
+	if s.allowsWildcard() {
+		for name, version := range versions {
+			note(name, version)
+		}
+		return
+	}
+	for _, name := range subscribe {
+		if version, ok := versions[name]; ok {
+			note(name, version)
+		}
+	}
+}
+
+// subscribeAll begins a wildcard subscription. Beginning it twice is like subscribing to a name twice: the proxy may
+// have forgotten what it had, so all is sent again.
+func (s *subscription) subscribeAll(published map[string]*record, now mark) {
+	now.force = s.wildcard
+	s.wildcard, s.unanswered = true, true
+	for name := range published {
+		s.mark(name, now)
+	}
+	for name := range s.known {
+		s.mark(name, now) // it may not be published any more
+	}
+}
+
+// subscribe adds a name. It is answered even if the proxy is believed to have the resource, because it may have dropped
+// it. The exception is a proxy that says in its first request what it has, but not for endpoints: its cluster may be
+// warming since before the connection was lost, and then waits for endpoints that did not change.
+func (s *subscription) subscribe(name string, first bool, now mark) {
+	h, resumed := s.known[name]
+	now.force = !first || !resumed || s.typeURL == resourcev3.EndpointType
+	h.named = true
+	s.known[name] = h
+	s.mark(name, now)
+}
+
+// unsubscribe drops a name. While there is a wildcard subscription the proxy does not know whether the resource is still
+// meant for it, and must be told.
+func (s *subscription) unsubscribe(name string, now mark) {
+	h, ok := s.known[name]
+	if !ok || !h.named {
+		return
+	}
+	if s.wildcard {
+		h.named, now.force = false, true
+		s.known[name] = h
+		s.mark(name, now)
+		return
+	}
+	delete(s.known, name)
+	delete(s.rejected, name)
+}
+
+// unsubscribeAll ends a wildcard subscription; names that were asked for stay.
+func (s *subscription) unsubscribeAll() {
+	s.wildcard, s.unanswered = false, false
+	for name, h := range s.known {
+		if !h.named {
+			delete(s.known, name)
+			delete(s.rejected, name)
+		}
+	}
+}
+
+// acknowledge notes that the proxy took the response in flight.
+func (s *subscription) acknowledge() {
+	items := s.flight.items
+	s.flight = nil
+	for _, it := range items {
+		h, ok := s.known[it.name]
+		switch {
+		case it.record == nil && h.named:
+			s.known[it.name] = holding{named: true}
+		case it.record == nil:
+			delete(s.known, it.name)
+		case ok || s.wildcard:
+			// The record's name is shared by all streams; the request's was this stream's own copy.
+			delete(s.known, it.name)
+			s.known[it.record.Name] = holding{named: h.named, have: it.record}
+		}
+		if it.record != nil && s.rejected[it.name] == it.record.Version {
+			delete(s.rejected, it.name)
+		}
+	}
+}
+
+// reject notes that the proxy refused the response in flight. It does not say reliably which resource it means, and it
+// may have applied some: so the response is sent again in halves, until what is refused stands alone. That one is
+// returned; it is not sent again until its content changes.
+func (s *subscription) reject() (item, bool) {
+	items := s.flight.items
+	s.flight = nil
+	if len(items) == 0 {
+		return item{}, false
+	}
+	if len(items) > 1 {
+		s.again(items[len(items)/2:])
+		s.again(items[:len(items)/2])
+		return item{}, false
+	}
+	it := items[0]
+	if it.record == nil {
+		return it, true
+	}
+	known := s.rejected[it.name] == it.record.Version
+	s.rejected[it.name] = it.record.Version
+	return it, !known
+}
+
+// again makes one group of the items, to be sent before older groups.
+func (s *subscription) again(items []item) {
+	s.groups++
+	for _, it := range items {
+		it.mark.force, it.mark.group = true, s.groups
+		s.mark(it.name, it.mark)
+	}
+}

@@ -1,0 +1,146 @@
+package serve
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/singleflight"
+	authenticationv1 "k8s.io/api/authentication/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/cache"
+	authenticationclient "k8s.io/client-go/kubernetes/typed/authentication/v1"
+)
+
+// Audience is the audience of the tokens that proxies present.
+const Audience = "traffic-control"
+
+const (
+	// An accepted token is believed for a minute, so that reconnects after a restart do not become as many reviews; a
+	// deleted pod's token is good for as long.
+	acceptedFor = 60 * time.Second
+	// A refused one is remembered for less: a pod may be newer than what the API server's cache has.
+	refusedFor = 5 * time.Second
+	// The caches are apart, so that a flood of bad tokens does not push out the good ones.
+	acceptedTokens, refusedTokens = 8192, 1024
+
+	reviewTimeout = 5 * time.Second
+)
+
+// Extra keys that the API server sets for a token that is bound to a pod.
+const (
+	podNameKey = "authentication.kubernetes.io/pod-name"
+	podUIDKey  = "authentication.kubernetes.io/pod-uid"
+)
+
+// A TokenReviewer is the Authenticator that asks the API server. It takes only ServiceAccount tokens that are bound to a
+// pod and meant for Audience. Tokens are kept as hashes.
+type TokenReviewer struct {
+	client   authenticationclient.TokenReviewInterface
+	accepted *cache.LRUExpireCache
+	refused  *cache.LRUExpireCache
+	running  singleflight.Group
+	reviews  *prometheus.CounterVec
+}
+
+var _ Authenticator = (*TokenReviewer)(nil)
+
+// NewTokenReviewer returns a TokenReviewer that counts its reviews at registerer.
+func NewTokenReviewer(client authenticationclient.TokenReviewInterface, registerer prometheus.Registerer) (*TokenReviewer, error) {
+	reviews := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "traffic_control_token_reviews_total",
+		Help: "Tokens of proxies that the API server was asked about, by result.",
+	}, []string{"result"})
+	if err := registerer.Register(reviews); err != nil {
+		return nil, fmt.Errorf("metrics of token reviews: %w", err)
+	}
+	return &TokenReviewer{
+		client:   client,
+		accepted: cache.NewLRUExpireCache(acceptedTokens),
+		refused:  cache.NewLRUExpireCache(refusedTokens),
+		reviews:  reviews,
+	}, nil
+}
+
+// Authenticate asks the API server who the token belongs to, unless it was asked just now. Its error wraps ErrRefused if
+// the token is not good.
+func (r *TokenReviewer) Authenticate(ctx context.Context, token string) (Identity, error) {
+	key := sha256.Sum256([]byte(token))
+	if id, ok := r.accepted.Get(key); ok {
+		return id.(Identity), nil
+	}
+	if err, ok := r.refused.Get(key); ok {
+		return Identity{}, err.(error)
+	}
+	// The review belongs to all who wait for it, so it does not end with the one who began it.
+	result := r.running.DoChan(string(key[:]), func() (any, error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), reviewTimeout)
+		defer cancel()
+		id, err := r.review(ctx, token)
+		r.remember(key, id, err)
+		return id, err
+	})
+	select {
+	case <-ctx.Done():
+		return Identity{}, context.Cause(ctx)
+	case got := <-result:
+		id, _ := got.Val.(Identity)
+		return id, got.Err
+	}
+}
+
+// remember caches an answer of the API server; that there was none is not one.
+func (r *TokenReviewer) remember(key [sha256.Size]byte, id Identity, err error) {
+	result := "error"
+	switch {
+	case err == nil:
+		result = "accepted"
+		r.accepted.Add(key, id, acceptedFor)
+	case errors.Is(err, ErrRefused):
+		result = "refused"
+		r.refused.Add(key, err, refusedFor)
+	}
+	r.reviews.WithLabelValues(result).Inc()
+}
+
+func (r *TokenReviewer) review(ctx context.Context, token string) (Identity, error) {
+	answer, err := r.client.Create(ctx, &authenticationv1.TokenReview{
+		Spec: authenticationv1.TokenReviewSpec{Token: token, Audiences: []string{Audience}},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		return Identity{}, fmt.Errorf("token review: %w", err)
+	}
+	return identify(answer.Status)
+}
+
+// identify reads a review. The audience is checked here too: an API server with an authenticator that knows none answers
+// without it.
+func identify(s authenticationv1.TokenReviewStatus) (Identity, error) {
+	if !s.Authenticated {
+		return Identity{}, fmt.Errorf("%w by the API server: %s", ErrRefused, s.Error)
+	}
+	if !slices.Contains(s.Audiences, Audience) {
+		return Identity{}, fmt.Errorf("%w: it is not meant for audience %s", ErrRefused, Audience)
+	}
+	account, ok := strings.CutPrefix(s.User.Username, "system:serviceaccount:")
+	namespace, name, both := strings.Cut(account, ":")
+	if !ok || !both || namespace == "" || name == "" {
+		return Identity{}, fmt.Errorf("%w: %q is not a ServiceAccount", ErrRefused, s.User.Username)
+	}
+	pods, uids := s.User.Extra[podNameKey], s.User.Extra[podUIDKey]
+	if len(pods) != 1 || len(uids) != 1 || pods[0] == "" || uids[0] == "" {
+		return Identity{}, fmt.Errorf("%w: it is not bound to a pod", ErrRefused)
+	}
+	return Identity{
+		Namespace:      namespace,
+		ServiceAccount: name,
+		Pod:            pods[0],
+		UID:            uids[0],
+		NodeID:         pods[0] + "." + namespace,
+	}, nil
+}
