@@ -1,0 +1,154 @@
+package mesh
+
+import (
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/kubernetes-traffic-manager/traffic/xds/label"
+)
+
+// Config is what a person decides about the mesh as a whole.
+type Config struct {
+	// KubernetesAPI opens the Service of the Kubernetes API, as direct, where no label says otherwise.
+	KubernetesAPI bool
+}
+
+// A Mesh is the model of a cluster. It is owned by one goroutine.
+type Mesh struct {
+	config Config
+
+	services  map[Object]*openService
+	slices    map[Object]*endpointSlice
+	pods      map[Object]*pod
+	workloads map[Object]*workload
+
+	slicesOf      index // Service -> EndpointSlices
+	slicesWith    index // Pod -> EndpointSlices
+	podsOf        index // controller -> Pods
+	replicaSetsOf index // Deployment -> ReplicaSets
+	claims        claims
+
+	// dirty holds the objects that Flush computes.
+	dirty map[Object]struct{}
+	// ports and problems are the state at the last Flush.
+	ports    map[Object][]Port
+	problems map[Object][]label.Problem
+	// labels holds what changed since.
+	labels []LabelChange
+}
+
+// New returns a mesh without objects.
+func New(config Config) *Mesh {
+	return &Mesh{
+		config:        config,
+		services:      map[Object]*openService{},
+		slices:        map[Object]*endpointSlice{},
+		pods:          map[Object]*pod{},
+		workloads:     map[Object]*workload{},
+		slicesOf:      index{},
+		slicesWith:    index{},
+		podsOf:        index{},
+		replicaSetsOf: index{},
+		claims:        claims{},
+		dirty:         map[Object]struct{}{},
+		ports:         map[Object][]Port{},
+		problems:      map[Object][]label.Problem{},
+	}
+}
+
+// SetService adds or replaces a Service.
+func (m *Mesh) SetService(s *corev1.Service) {
+	next := m.open(projectService(s))
+	m.replaceService(next.object, next)
+}
+
+// SetEndpointSlice adds or replaces an EndpointSlice.
+func (m *Mesh) SetEndpointSlice(s *discoveryv1.EndpointSlice) {
+	m.replaceSlice(Object{Kind: EndpointSlice, Namespace: s.Namespace, Name: s.Name}, projectEndpointSlice(s))
+}
+
+// SetPod adds or replaces a Pod.
+func (m *Mesh) SetPod(p *corev1.Pod) {
+	m.replacePod(Object{Kind: string(label.Pod), Namespace: p.Namespace, Name: p.Name}, projectPod(p))
+}
+
+// SetWorkload adds or replaces a Deployment, StatefulSet, DaemonSet or ReplicaSet.
+func (m *Mesh) SetWorkload(kind string, meta *metav1.ObjectMeta) {
+	m.replaceWorkload(Object{Kind: kind, Namespace: meta.Namespace, Name: meta.Name}, projectWorkload(kind, meta))
+}
+
+// Delete removes an object of any of these kinds.
+func (m *Mesh) Delete(o Object) {
+	switch o.Kind {
+	case string(label.Service):
+		m.replaceService(o, nil)
+	case EndpointSlice:
+		m.replaceSlice(o, nil)
+	case string(label.Pod):
+		m.replacePod(o, nil)
+	default:
+		m.replaceWorkload(o, nil)
+	}
+}
+
+// Flush computes what the events since the last call concern, and returns what is different now.
+func (m *Mesh) Flush() Changes {
+	changes := Changes{Labels: m.labels}
+	slices.SortStableFunc(changes.Labels, func(a, b LabelChange) int { return a.Object.Compare(b.Object) })
+	for _, o := range slices.SortedFunc(maps.Keys(m.dirty), Object.Compare) {
+		ports, problems := m.compute(o)
+		if keep(m.ports, o, ports) {
+			changes.Services = append(changes.Services, ServiceChange{Service: o, Ports: ports})
+		}
+		if keep(m.problems, o, problems) {
+			changes.Problems = append(changes.Problems, ProblemChange{Object: o, Problems: problems})
+		}
+	}
+	m.labels = nil
+	clear(m.dirty)
+	return changes
+}
+
+// keep stores the state of an object and reports whether it is another than before.
+func keep[T any](states map[Object][]T, o Object, state []T) bool {
+	if len(state) == 0 {
+		_, had := states[o]
+		delete(states, o)
+		return had
+	}
+	if reflect.DeepEqual(states[o], state) {
+		return false
+	}
+	states[o] = state
+	return true
+}
+
+// compute returns the open ports of a Service and the problems of any object.
+func (m *Mesh) compute(o Object) ([]Port, []label.Problem) {
+	var (
+		ports    []Port
+		problems []label.Problem
+	)
+	switch o.Kind {
+	case string(label.Service):
+		if s := m.services[o]; s != nil {
+			ports, problems = m.build(s)
+		}
+	case string(label.Pod):
+		if p := m.pods[o]; p != nil {
+			problems = p.problems
+		}
+	default:
+		if w := m.workloads[o]; w != nil {
+			problems = slices.Concat(w.problems, m.uninjected(o, w))
+		}
+	}
+	slices.SortStableFunc(problems, func(a, b label.Problem) int { return strings.Compare(a.Key, b.Key) })
+	return ports, problems
+}
