@@ -1,0 +1,88 @@
+{{- /* What all pods of ours have in common. Takes a dict with "root" and "values", the program's values. */ -}}
+{{- define "traffic.pod" -}}
+priorityClassName: {{ .values.priorityClassName | quote }}
+{{- with .root.Values.images.pullSecrets }}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ . }}
+  {{- end }}
+{{- end }}
+{{- with .values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .values.affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{- /* Replicas on different nodes and zones, as far as there are any. Takes a dict with "root" and "component". */ -}}
+{{- define "traffic.spread" -}}
+topologySpreadConstraints:
+  {{- range list "kubernetes.io/hostname" "topology.kubernetes.io/zone" }}
+  - topologyKey: {{ . }}
+    maxSkew: 1
+    whenUnsatisfiable: ScheduleAnyway
+    labelSelector:
+      matchLabels:
+        {{- include "traffic.selector" $ | nindent 8 }}
+    matchLabelKeys: [pod-template-hash]
+  {{- end }}
+{{- end }}
+
+{{- define "traffic.restrictedPod" -}}
+securityContext:
+  runAsNonRoot: true
+  runAsUser: 65532
+  runAsGroup: 65532
+  fsGroup: 65532
+  seccompProfile:
+    type: RuntimeDefault
+{{- end }}
+
+{{- define "traffic.restrictedContainer" -}}
+securityContext:
+  allowPrivilegeEscalation: false
+  readOnlyRootFilesystem: true
+  capabilities:
+    drop: [ALL]
+{{- end }}
+
+{{- /* Probes against the status port, which every program has. */ -}}
+{{- define "traffic.probes" -}}
+livenessProbe:
+  httpGet:
+    path: /healthz
+    port: status
+  periodSeconds: 10
+  failureThreshold: 6
+readinessProbe:
+  httpGet:
+    path: /readyz
+    port: status
+  periodSeconds: 2
+  failureThreshold: 2
+{{- end }}
+
+{{- /* One voluntary eviction at a time. Takes a dict with "root", "component" and "replicas". */ -}}
+{{- define "traffic.disruptionBudget" -}}
+{{- if gt (int .replicas) 1 -}}
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata:
+  name: {{ .component }}
+  namespace: {{ .root.Release.Namespace }}
+  labels:
+    {{- include "traffic.labels" . | nindent 4 }}
+spec:
+  maxUnavailable: 1
+  selector:
+    matchLabels:
+      {{- include "traffic.selector" . | nindent 6 }}
+{{- end }}
+{{- end }}

@@ -1,0 +1,197 @@
+package chart
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/diff"
+	"golang.org/x/tools/txtar"
+	admissionv1 "k8s.io/api/admissionregistration/v1"
+)
+
+const defaultGolden = "testdata/default.yaml"
+
+// golden compares got with a file, or writes the file with -update.
+func golden(t *testing.T, file, got string) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("not what %s holds; -update takes this over, if it is right:\n%s", file, diff.Diff(file, want, "now", []byte(got)))
+	}
+}
+
+// objects is what the chart renders, without its admission entries, which are generated and tested elsewhere.
+func objects(rendered string) string {
+	var kept []string
+	for _, document := range documents(rendered) {
+		if document.source != "webhook/registration.yaml" {
+			kept = append(kept, document.text)
+		}
+	}
+	return strings.Join(kept, "\n---\n") + "\n"
+}
+
+// The default installation, all of it, for a reviewer to read.
+func TestDefault(t *testing.T) { golden(t, defaultGolden, objects(template(t))) }
+
+// Each story sets values and says what then differs from the default installation: a value without effect, or with an
+// effect that nobody meant, shows here.
+func TestValuesChangeWhatTheySay(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txtar")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("there are no stories: %v", err)
+	}
+	before := objects(template(t))
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
+			story, err := txtar.ParseFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			values := section(t, story, "values.yaml")
+			after := objects(template(t, "-f", valuesFile(t, values)))
+			got := difference(before, after)
+			if len(got) == 0 {
+				t.Fatal("these values change nothing")
+			}
+			golden(t, file, string(txtar.Format(&txtar.Archive{Comment: story.Comment, Files: []txtar.File{
+				{Name: "values.yaml", Data: values}, {Name: "want.diff", Data: got},
+			}})))
+		})
+	}
+}
+
+// difference is what is removed and added, with the lines around it but not their numbers, which change with every story.
+func difference(before, after string) []byte {
+	full := diff.Diff("default", []byte(before), "with these values", []byte(after))
+	_, hunks, _ := bytes.Cut(full, []byte("+++ with these values\n"))
+	return regexp.MustCompile(`(?m)^@@ .* @@$`).ReplaceAll(hunks, []byte("@@"))
+}
+
+func section(t *testing.T, story *txtar.Archive, name string) []byte {
+	t.Helper()
+	for _, file := range story.Files {
+		if file.Name == name {
+			return file.Data
+		}
+	}
+	t.Fatalf("the story has no section %s", name)
+	return nil
+}
+
+// Argo CD and Flux render again and again: a difference would be a change each time.
+func TestRenderingIsPure(t *testing.T) {
+	if template(t) != template(t) {
+		t.Error("two renderings differ")
+	}
+	impure := regexp.MustCompile(`\b(lookup|rand\w+|gen[A-Z]\w+|now|uuidv4|getHostByName|htpasswd|bcrypt)\b`)
+	err := filepath.WalkDir(filepath.Join(chartDir, "templates"), func(file string, entry os.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		for _, action := range regexp.MustCompile(`(?s)\{\{.*?\}\}`).FindAllString(string(text), -1) {
+			if found := impure.FindString(action); found != "" && !strings.HasPrefix(strings.TrimLeft(action, "{- "), "/*") {
+				t.Errorf("%s calls %s: the result depends on more than the values", file, found)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// The API server must find the webhook in the release's own namespace, trust its certificate, and never ask it about the
+// pods on which it depends.
+func TestAdmissionFollowsTheRelease(t *testing.T) {
+	rendered, complaint, err := run(t, "template", "other", chartDir, "-n", "elsewhere", "--set", "certManager.namespace=certs")
+	if err != nil {
+		t.Fatal(complaint)
+	}
+	mutating := decode[admissionv1.MutatingWebhookConfiguration](t, rendered, "MutatingWebhookConfiguration")
+	validating := decode[admissionv1.ValidatingWebhookConfiguration](t, rendered, "ValidatingWebhookConfiguration")
+	if len(mutating) != 1 || len(validating) != 1 {
+		t.Fatalf("rendered %d mutating and %d validating configurations", len(mutating), len(validating))
+	}
+	const from = "cert-manager.io/inject-ca-from"
+	for kind, got := range map[string]string{"mutating": mutating[0].Annotations[from], "validating": validating[0].Annotations[from]} {
+		if got != "elsewhere/traffic-webhook" {
+			t.Errorf("the %s configuration gets its CA from %q", kind, got)
+		}
+	}
+	for _, webhook := range mutating[0].Webhooks {
+		if service := webhook.ClientConfig.Service; service.Namespace != "elsewhere" || service.Name != "traffic-webhook" {
+			t.Errorf("%s calls %s/%s", webhook.Name, service.Namespace, service.Name)
+		}
+		for _, spared := range []string{"kube-system", "elsewhere", "certs"} {
+			if !excludes(webhook, spared) {
+				t.Errorf("%s is asked about pods of %s", webhook.Name, spared)
+			}
+		}
+	}
+}
+
+func excludes(webhook admissionv1.MutatingWebhook, namespace string) bool {
+	for _, requirement := range webhook.NamespaceSelector.MatchExpressions {
+		if requirement.Key != "kubernetes.io/metadata.name" || requirement.Operator != "NotIn" {
+			continue
+		}
+		for _, value := range requirement.Values {
+			if value == namespace {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// Whoever installs the product must learn what opting in closes, or that it closes nothing.
+func TestNotesTellWhatOptingInCloses(t *testing.T) {
+	notes := func(set string) string {
+		output, complaint, err := run(t, "install", "traffic", chartDir, "-n", namespace, "--dry-run=client", "--set", set)
+		if err != nil {
+			t.Fatal(complaint)
+		}
+		_, notes, found := strings.Cut(output, "NOTES:")
+		if !found {
+			t.Fatal("there are no notes")
+		}
+		return notes
+	}
+	for set, want := range map[string][]string{
+		"outbound.defaultPolicy=block": {
+			"OPTING IN CLOSES ALL OUTGOING TCP TRAFFIC THAT NO LABEL OPENS, but for DNS and the Kubernetes API.",
+			"traffic.port.PORT=http", "kubectl logs POD -c traffic-envoy", "outbound.defaultPolicy=passthrough",
+			"redirect.excludeCIDRs", "traffic.envoy.exclude-ports", "traffic.envoy.enabled=false",
+		},
+		"outbound.kubernetesAPI=false":       {"THAT NO LABEL OPENS, but for DNS. What"},
+		"outbound.defaultPolicy=passthrough": {"pass through Envoy unchanged"},
+	} {
+		text := notes(set)
+		for _, words := range want {
+			if !strings.Contains(text, words) {
+				t.Errorf("with %s the notes lack %q:\n%s", set, words, text)
+			}
+		}
+	}
+	if strings.Contains(notes("outbound.defaultPolicy=passthrough"), "CLOSES") {
+		t.Error("with passthrough the notes say that something is closed")
+	}
+}

@@ -1,0 +1,88 @@
+package chart
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/pod-security-admission/api"
+	"k8s.io/pod-security-admission/policy"
+)
+
+// writes is all that our programs may change in a cluster.
+var writes = []string{
+	"create events.k8s.io/events", "patch events.k8s.io/events",
+	"create authentication.k8s.io/tokenreviews",
+	"create coordination.k8s.io/leases", "update coordination.k8s.io/leases",
+}
+
+// A program that is taken over must not be a way into the cluster.
+func TestRightsAreLeast(t *testing.T) {
+	rendered := template(t)
+	var rules []rbacv1.PolicyRule
+	for _, role := range decode[rbacv1.ClusterRole](t, rendered, "ClusterRole") {
+		rules = append(rules, role.Rules...)
+	}
+	for _, role := range decode[rbacv1.Role](t, rendered, "Role") {
+		rules = append(rules, role.Rules...)
+	}
+	if len(rules) == 0 {
+		t.Fatal("the chart has no rules")
+	}
+	for _, rule := range rules {
+		for _, group := range rule.APIGroups {
+			for _, resource := range rule.Resources {
+				for _, verb := range rule.Verbs {
+					right := verb + " " + group + "/" + resource
+					reads := slices.Contains([]string{"get", "list", "watch"}, verb)
+					if strings.Contains(right, "*") || resource == "secrets" || !reads && !slices.Contains(writes, right) {
+						t.Errorf("a program may %s", right)
+					}
+				}
+			}
+		}
+	}
+	accounts := map[string]bool{}
+	for name, pod := range pods(t, rendered) {
+		if accounts[pod.Spec.ServiceAccountName] || pod.Spec.ServiceAccountName != name {
+			t.Errorf("%s runs as service account %q", name, pod.Spec.ServiceAccountName)
+		}
+		accounts[pod.Spec.ServiceAccountName] = true
+	}
+}
+
+// All but the node agent run in a namespace that enforces Pod Security "restricted".
+func TestOnlyTheNodeAgentNeedsPrivileges(t *testing.T) {
+	evaluator, err := policy.NewEvaluator(policy.DefaultChecks(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	restricted := api.LevelVersion{Level: api.LevelRestricted, Version: api.LatestVersion()}
+	for name, pod := range pods(t, template(t)) {
+		meta := &metav1.ObjectMeta{Name: name, Annotations: pod.Annotations}
+		result := policy.AggregateCheckResults(evaluator.EvaluatePod(restricted, meta, &pod.Spec))
+		if want := name != "traffic-node"; result.Allowed != want {
+			t.Errorf("%s: restricted allows it: %t (%s)", name, result.Allowed, result.ForbiddenDetail())
+		}
+	}
+}
+
+// The agent is the one that repairs a node: it must start on all of them, before pod networks work, and without the
+// rights of a privileged container.
+func TestNodeAgentRunsEverywhere(t *testing.T) {
+	pod := pods(t, template(t))["traffic-node"].Spec
+	if !slices.ContainsFunc(pod.Tolerations, func(t corev1.Toleration) bool {
+		return t.Key == "" && t.Operator == corev1.TolerationOpExists && t.Effect == ""
+	}) {
+		t.Error("there are taints that keep it away")
+	}
+	if !pod.HostNetwork || pod.PriorityClassName != "system-node-critical" {
+		t.Errorf("host network %t, priority %q", pod.HostNetwork, pod.PriorityClassName)
+	}
+	if security := pod.Containers[0].SecurityContext; security.Privileged != nil && *security.Privileged {
+		t.Error("it is privileged")
+	}
+}

@@ -1,0 +1,176 @@
+package chart
+
+import (
+	"encoding/json"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/tools/txtar"
+	"sigs.k8s.io/yaml"
+)
+
+// schema is as much of JSON schema as this test looks at.
+type schema struct {
+	Ref                  string             `json:"$ref"`
+	Type                 string             `json:"type"`
+	Properties           map[string]*schema `json:"properties"`
+	AdditionalProperties any                `json:"additionalProperties"`
+	Definitions          map[string]*schema `json:"definitions"`
+}
+
+func readSchema(t *testing.T) *schema {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(chartDir, "values.schema.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var read schema
+	if err := json.Unmarshal(text, &read); err != nil {
+		t.Fatal(err)
+	}
+	return &read
+}
+
+func readValues(t *testing.T, text []byte) map[string]any {
+	t.Helper()
+	var values map[string]any
+	if err := yaml.UnmarshalStrict(text, &values); err != nil {
+		t.Fatal(err)
+	}
+	return values
+}
+
+func defaults(t *testing.T) map[string]any {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(chartDir, "values.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return readValues(t, text)
+}
+
+// settable lists the paths of all values that the schema knows by name.
+func (s *schema) settable(root *schema, prefix string) []string {
+	var paths []string
+	for name, property := range s.Properties {
+		if definition, isRef := strings.CutPrefix(property.Ref, "#/definitions/"); isRef {
+			property = root.Definitions[definition]
+		}
+		if len(property.Properties) > 0 {
+			paths = append(paths, property.settable(root, prefix+name+".")...)
+		} else {
+			paths = append(paths, prefix+name)
+		}
+	}
+	return paths
+}
+
+// has tells whether values say something at a path.
+func has(values map[string]any, path string) bool {
+	name, rest, deeper := strings.Cut(path, ".")
+	value, there := values[name]
+	if !there || !deeper {
+		return there
+	}
+	below, isMap := value.(map[string]any)
+	return isMap && has(below, rest)
+}
+
+// A value that only the schema or only values.yaml knows cannot be found, or cannot be set.
+func TestSchemaAndDefaultsNameTheSameValues(t *testing.T) {
+	schema, values := readSchema(t), defaults(t)
+	for _, path := range schema.settable(schema, "") {
+		if path != "global" && !has(values, path) {
+			t.Errorf("%s is in the schema but has no default in values.yaml", path)
+		}
+	}
+	closed(t, schema, "values")
+	for name, definition := range schema.Definitions {
+		closed(t, definition, name)
+	}
+	// That values.yaml has no path that the schema lacks is what helm itself checks, as all objects are closed.
+	template(t)
+}
+
+// closed complains about objects with named properties that let misspelt ones pass.
+func closed(t *testing.T, s *schema, path string) {
+	t.Helper()
+	if len(s.Properties) > 0 && s.AdditionalProperties != false {
+		t.Errorf("%s takes names that nobody reads", path)
+	}
+	for name, property := range s.Properties {
+		closed(t, property, path+"."+name)
+	}
+}
+
+// A value that no story sets could be one that no template reads.
+func TestEveryValueHasAStory(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txtar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := map[string]bool{}
+	schema := readSchema(t)
+	all := schema.settable(schema, "")
+	for _, file := range files {
+		story, err := txtar.ParseFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		values := readValues(t, section(t, story, "values.yaml"))
+		for _, path := range all {
+			told[path] = told[path] || has(values, path)
+		}
+	}
+	told["global"] = true
+	for _, path := range slices.Sorted(maps.Keys(told)) {
+		if !told[path] {
+			t.Errorf("no story in testdata sets %s", path)
+		}
+	}
+}
+
+// A wrong value must be an error of helm that names it, not a pod that does not start.
+func TestWrongValuesAreRefused(t *testing.T) {
+	for set, want := range map[string]string{
+		"acessLog=all":                          "additional properties 'acessLog' not allowed",
+		"accessLog=some":                        "at '/accessLog': value must be one of 'all', 'errors', 'off'",
+		"outbound.defaultPolicy=allow":          "at '/outbound/defaultPolicy': value must be one of 'block', 'passthrough'",
+		"outbound.kubernetesAPI=yes":            "at '/outbound/kubernetesAPI': got string, want boolean",
+		"port.trafficControl=0":                 "at '/port/trafficControl': minimum: got 0, want 1",
+		"port.envoyProxy=65536":                 "at '/port/envoyProxy': maximum: got 65,536, want 65,535",
+		"port.envoyAdmin=http":                  "at '/port/envoyAdmin': got string, want integer",
+		"proxy.uid=0":                           "at '/proxy/uid': minimum: got 0, want 1",
+		"proxy.logLevel=warn":                   "at '/proxy/logLevel': value must be one of",
+		"proxy.resources.requests.memory=lots":  "at '/proxy/resources/requests/memory'",
+		"proxy.resources.request.memory=1Gi":    "additional properties 'request' not allowed",
+		"redirect.excludeCIDRs={10.0.0.0}":      "at '/redirect/excludeCIDRs/0': '10.0.0.0' does not match pattern",
+		"redirect.excludePorts={0}":             "at '/redirect/excludePorts/0'",
+		"redirect.excludePorts={http}":          "at '/redirect/excludePorts/0'",
+		"redirect.excludePorts=5432":            "at '/redirect/excludePorts': got number, want array",
+		"images.envoyProxy=envoy":               "at '/images/envoyProxy': 'envoy' does not match pattern",
+		"images.trafficControl=traffic-control": "at '/images/trafficControl'",
+		"images.pullPolicy=Sometimes":           "at '/images/pullPolicy': value must be one of 'Always', 'IfNotPresent', 'Never'",
+		"cni.confDir=etc/cni/net.d":             "at '/cni/confDir': 'etc/cni/net.d' does not match pattern",
+		"cni.backend=ebpf":                      "at '/cni/backend': value must be one of",
+		"control.replicas=0":                    "at '/control/replicas': minimum: got 0, want 1",
+		"webhook.drainDelay=5":                  "at '/webhook/drainDelay': got number, want string",
+		"node.verifyInterval=often":             "at '/node/verifyInterval': 'often' does not match pattern",
+		"node.replicas=2":                       "additional properties 'replicas' not allowed",
+		"certManager.namespace=Cert":            "at '/certManager/namespace': 'Cert' does not match pattern",
+	} {
+		t.Run(set, func(t *testing.T) {
+			_, complaint, err := run(t, "template", "traffic", chartDir, "-n", namespace, "--set", set)
+			if err == nil {
+				t.Fatal("helm takes it")
+			}
+			if !strings.Contains(complaint, want) {
+				t.Errorf("helm says\n%s\nwant %s", complaint, want)
+			}
+		})
+	}
+}
