@@ -5,18 +5,23 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
 
 	corev1 "k8s.io/api/core/v1"
+	apiextensions "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes/scheme"
+	apiregistration "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
-	"github.com/cert-manager/cert-manager/pkg/api"
+	certmanager "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
 	"github.com/cert-manager/cert-manager/pkg/controller/cainjector"
 	logf "github.com/cert-manager/cert-manager/pkg/logs"
 	"github.com/cert-manager/cert-manager/pkg/util"
@@ -41,8 +46,14 @@ func inject(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read the cluster's configuration: %w", err)
 	}
+	kinds := runtime.NewScheme()
+	err = errors.Join(scheme.AddToScheme(kinds), apiextensions.AddToScheme(kinds),
+		apiregistration.AddToScheme(kinds), certmanager.AddToScheme(kinds))
+	if err != nil {
+		return fmt.Errorf("register the kinds: %w", err)
+	}
 	mgr, err := ctrl.NewManager(util.RestConfigWithUserAgent(config, "cainjector"), ctrl.Options{
-		Scheme: api.Scheme,
+		Scheme: kinds,
 		// Secrets are cached as metadata alone; their content is read from the API.
 		Client:                 client.Options{Cache: &client.CacheOptions{DisableFor: []client.Object{&corev1.Secret{}}}},
 		Metrics:                server.Options{BindAddress: "0"},
