@@ -56,7 +56,7 @@ func Names() []string {
 	return names
 }
 
-// ValidateName reports a name that In and Probe do not know.
+// ValidateName reports a name that In and Resolve do not know.
 func ValidateName(name string) error {
 	for _, known := range Names() {
 		if name == known {
@@ -81,19 +81,22 @@ func In(path, name string, do func(Backend, ns.NetNS) error) (err error) {
 	return do(b, netns)
 }
 
-// Probe reports why the back end of that name would not work on this node, by
-// trying it in a network namespace made for that.
-func Probe(name string) (err error) {
+// Resolve names the back end of that name that works on this node; it tries it
+// in a network namespace made for that. Only Auto resolves to another name.
+func Resolve(name string) (resolved string, err error) {
 	netns, err := ns.TempNetNS()
 	if err != nil {
-		return fmt.Errorf("make a network namespace: %w", err)
+		return "", fmt.Errorf("make a network namespace: %w", err)
 	}
 	defer func() { err = errors.Join(err, netns.Close()) }()
 	b, err := choose(name, netns)
 	if err != nil {
-		return err
+		return "", err
 	}
-	return b.Probe(netns)
+	if err := b.Probe(netns); err != nil {
+		return "", err
+	}
+	return b.Name(), nil
 }
 
 func choose(name string, netns ns.NetNS) (Backend, error) {

@@ -31,9 +31,9 @@ const codeRedirect = 100
 type Plugin struct {
 	// Stdout receives the result of ADD.
 	Stdout io.Writer
-	// In is apply.In, Probe is apply.Probe.
-	In    func(netnsPath, backend string, do func(apply.Backend, ns.NetNS) error) error
-	Probe func(backend string) error
+	// In is apply.In, Resolve is apply.Resolve.
+	In      func(netnsPath, backend string, do func(apply.Backend, ns.NetNS) error) error
+	Resolve func(backend string) (string, error)
 }
 
 // Funcs are the verbs for skel. A panic in one becomes its error, so that the
@@ -119,7 +119,7 @@ func (p Plugin) Status(args *skel.CmdArgs) error {
 	if err != nil || !c.StrictStatus {
 		return err
 	}
-	if err := p.Probe(c.Backend); err != nil {
+	if _, err := p.Resolve(c.Backend); err != nil {
 		return types.NewError(types.ErrPluginNotAvailable, "pods cannot be redirected on this node", err.Error())
 	}
 	return nil

@@ -42,7 +42,7 @@ func (r *recorder) in(path, name string, do func(apply.Backend, ns.NetNS) error)
 }
 
 func (r *recorder) plugin(stdout *bytes.Buffer) Plugin {
-	return Plugin{Stdout: stdout, In: r.in, Probe: func(string) error { return r.note("probe") }}
+	return Plugin{Stdout: stdout, In: r.in, Resolve: func(name string) (string, error) { return name, r.note("resolve") }}
 }
 
 var versions = version.VersionsStartingFrom(MinVersion).SupportedVersions()

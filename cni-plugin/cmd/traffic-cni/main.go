@@ -19,7 +19,7 @@ func main() {
 }
 
 func run() int {
-	p := plugin.Plugin{Stdout: os.Stdout, In: apply.In, Probe: apply.Probe}
+	p := plugin.Plugin{Stdout: os.Stdout, In: apply.In, Resolve: apply.Resolve}
 	err := skel.PluginMainFuncsWithError(p.Funcs(), version.VersionsStartingFrom(plugin.MinVersion), about())
 	if err == nil {
 		return 0

@@ -1,0 +1,212 @@
+// Package node is the agent that runs on every node: it keeps the CNI plugin
+// installed and chained into the container runtime's configuration, and sees to
+// it that every injected pod of its node has the rules of its redirect spec,
+// whoever started it and however.
+//
+// One loop does everything. Whatever happens - a file changes, a pod appears, a
+// sandbox gets its network, time passes - leads to one pass over files and pods
+// that compares what is with what should be.
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+	"golang.org/x/sync/errgroup"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/tools/events"
+
+	"github.com/kubernetes-traffic-manager/traffic/cni-plugin/apply"
+)
+
+const (
+	// settle is how long changes are collected before a pass, long enough for a
+	// file to be written whole.
+	settle = 100 * time.Millisecond
+	// A pass that failed is tried again after firstRetry, then twice as late
+	// each time up to lastRetry.
+	firstRetry = time.Second
+	lastRetry  = 30 * time.Second
+)
+
+// Agent is one run on one node.
+type Agent struct {
+	config    Config
+	client    kubernetes.Interface
+	log       *slog.Logger
+	pods      cache.SharedIndexInformer
+	events    events.EventBroadcaster
+	installer *installer
+	repairer  *repairer
+	metrics   *metrics
+	health    health
+	// wake has an element when something happened since the last pass.
+	wake chan struct{}
+	// sawDaemonSet says that the API server once showed us our DaemonSet.
+	sawDaemonSet atomic.Bool
+}
+
+// New makes an agent of a valid configuration.
+func New(c Config, client kubernetes.Interface, log *slog.Logger) *Agent {
+	return newAgent(c, client, log, apply.In, apply.Resolve)
+}
+
+func newAgent(c Config, client kubernetes.Interface, log *slog.Logger, in inFunc, resolve func(string) (string, error)) *Agent {
+	m := newMetrics()
+	broadcaster := events.NewBroadcaster(&events.EventSinkImpl{Interface: client.EventsV1()})
+	return &Agent{
+		config:  c,
+		client:  client,
+		log:     log,
+		pods:    newPodInformer(client, c.NodeName),
+		events:  broadcaster,
+		metrics: m,
+		health:  health{ready: errors.New("starting")},
+		wake:    make(chan struct{}, 1),
+		installer: &installer{
+			confDir: c.ConfDir, binDir: c.BinDir, source: c.Plugin,
+			configured: c.Backend, strictStatus: c.StrictStatus, resolve: resolve,
+			metrics: m, log: log,
+		},
+		repairer: &repairer{
+			in: in, cacheDir: c.CacheDir, netnsDir: c.NetnsDir,
+			recorder: broadcaster.NewRecorder(scheme.Scheme, "traffic-node"),
+			metrics:  m, log: log,
+			done: map[string]string{},
+		},
+	}
+}
+
+// Run works until ctx ends, and then cleans the node up if that is an uninstall.
+func (a *Agent) Run(ctx context.Context) error {
+	listener, err := net.Listen("tcp", a.config.Listen)
+	if err != nil {
+		return fmt.Errorf("listen for probes and metrics: %w", err)
+	}
+	watcher, err := fsnotify.NewWatcher()
+	if err != nil {
+		return errors.Join(fmt.Errorf("watch files: %w", err), listener.Close())
+	}
+	defer watcher.Close()
+	defer a.events.Shutdown()
+	if err := removeLeftovers(a.config.ConfDir, a.config.BinDir); err != nil {
+		a.log.Warn("cannot remove what an interrupted write left behind", "error", err)
+	}
+	if err := a.watchPods(); err != nil {
+		return errors.Join(err, listener.Close())
+	}
+
+	g, ctx := errgroup.WithContext(ctx)
+	server := &http.Server{Handler: a.handler(), ReadHeaderTimeout: 10 * time.Second}
+	g.Go(func() error { return serve(server, listener) })
+	g.Go(func() error { a.pods.RunWithContext(ctx); return nil })
+	g.Go(func() error { a.awaitPods(ctx); return nil })
+	g.Go(func() error { a.awaitDaemonSet(ctx); return nil })
+	g.Go(func() error { return a.events.StartRecordingToSinkWithContext(ctx) })
+	g.Go(func() error {
+		a.loop(ctx, watcher)
+		// What follows must still be done when ctx has ended.
+		err := a.leave(context.WithoutCancel(ctx))
+		return errors.Join(err, server.Shutdown(context.WithoutCancel(ctx)))
+	})
+	return g.Wait()
+}
+
+func serve(s *http.Server, l net.Listener) error {
+	if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve probes and metrics: %w", err)
+	}
+	return nil
+}
+
+// loop makes a pass after every event, at every interval, and again after a
+// failure, until ctx ends.
+func (a *Agent) loop(ctx context.Context, watcher *fsnotify.Watcher) {
+	interval := time.NewTicker(a.config.VerifyInterval)
+	defer interval.Stop()
+	next := time.NewTimer(0)
+	defer next.Stop()
+	all, soon, retry := true, true, firstRetry
+	schedule := func() {
+		if !soon {
+			soon = true
+			next.Reset(settle)
+		}
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-a.wake:
+			schedule()
+		case <-watcher.Events:
+			schedule()
+		case err := <-watcher.Errors:
+			a.log.Warn("missed changes of files; everything is looked at", "error", err)
+			all = true
+			schedule()
+		case <-interval.C:
+			all = true
+			schedule()
+		case <-next.C:
+			soon = false
+			if err := a.pass(watcher, all); err != nil {
+				a.log.Error("not everything is in order", "error", err, "retry", retry)
+				next.Reset(retry)
+				retry = min(2*retry, lastRetry)
+				continue
+			}
+			all, retry = false, firstRetry
+		}
+	}
+}
+
+// pass compares everything that is with what should be, once, and mends it.
+func (a *Agent) pass(watcher *fsnotify.Watcher, all bool) error {
+	start := time.Now()
+	a.health.begin(start)
+	watchErr := a.watchFiles(watcher)
+	rewritten, installErr := a.installer.pass()
+	ready := installErr
+	var podErr error
+	switch {
+	case !a.pods.HasSynced():
+		ready = errors.Join(ready, errors.New("the pods of this node are not listed yet"))
+	case a.installer.backend != "":
+		// A configuration without our entry may have started pods.
+		podErr = a.repairer.pass(a.nodePods(), a.installer.backend, all || rewritten)
+	}
+	a.health.end(ready)
+	a.metrics.ready.Set(0)
+	if ready == nil {
+		a.metrics.ready.Set(1)
+	}
+	a.metrics.seconds.Observe(time.Since(start).Seconds())
+	return errors.Join(watchErr, installErr, podErr)
+}
+
+// watchFiles watches the folders, those that were made anew since too.
+func (a *Agent) watchFiles(watcher *fsnotify.Watcher) error {
+	results := filepath.Join(a.config.CacheDir, "results")
+	if _, err := os.Stat(results); err != nil {
+		results = a.config.CacheDir // the first pod makes it
+	}
+	var errs []error
+	for _, dir := range []string{a.config.ConfDir, a.config.BinDir, results} {
+		if err := watcher.Add(dir); err != nil {
+			errs = append(errs, fmt.Errorf("watch %s: %w", dir, err))
+		}
+	}
+	return errors.Join(errs...)
+}

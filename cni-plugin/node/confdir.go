@@ -1,0 +1,158 @@
+package node
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/containernetworking/cni/libcni"
+)
+
+// derivedSuffix ends the names of conflists that are ours altogether: those made
+// from a file that holds a single plugin, which cannot be chained in place. The
+// hyphen sorts before the dot of the original's extension, so that the runtime
+// takes 10-bridge-traffic-cni.conflist before 10-bridge.conf.
+const derivedSuffix = "-traffic-cni.conflist"
+
+// change is one file to write or, without data, to remove.
+type change struct {
+	path string
+	data []byte
+	mode fs.FileMode
+}
+
+// planInstall lists what must change in the runtime's configuration folder for
+// pods that start from now on to reach our plugin: nothing, if they do already.
+func planInstall(dir string, entry []byte) ([]change, error) {
+	active, err := activeFile(dir)
+	if err != nil {
+		return nil, err
+	}
+	data, mode, err := readFile(active)
+	if err != nil {
+		return nil, fmt.Errorf("active CNI configuration: %w", err)
+	}
+	target, have := active, data
+	var want []byte
+	if strings.HasSuffix(active, ".conflist") {
+		want, err = insert(data, entry)
+	} else {
+		target = strings.TrimSuffix(active, filepath.Ext(active)) + derivedSuffix
+		have, _ = os.ReadFile(target) // what cannot be read is written anew
+		want, err = derive(data, entry)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("active CNI configuration %s: %w", active, err)
+	}
+	var changes []change
+	if string(have) != string(want) {
+		changes = append(changes, change{path: target, data: want, mode: mode})
+	}
+	derived, err := filepath.Glob(filepath.Join(dir, "*"+derivedSuffix))
+	for _, path := range derived {
+		if path != target {
+			changes = append(changes, change{path: path})
+		}
+	}
+	return changes, err
+}
+
+// planUninstall lists what must change for the folder to hold nothing of ours,
+// in files that are not active too.
+func planUninstall(dir string) ([]change, error) {
+	paths, err := libcni.ConfFiles(dir, []string{".conflist"})
+	if err != nil {
+		return nil, fmt.Errorf("CNI configuration folder: %w", err)
+	}
+	var changes []change
+	var errs []error
+	for _, path := range paths {
+		if strings.HasSuffix(path, derivedSuffix) {
+			changes = append(changes, change{path: path})
+			continue
+		}
+		data, mode, err := readFile(path)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		plugins, err := scan(data)
+		if err != nil || !slices.ContainsFunc(plugins, func(e element) bool { return e.ours }) {
+			continue // not ours, so not our business
+		}
+		without, err := remove(data)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", path, err))
+			continue
+		}
+		changes = append(changes, change{path: path, data: without, mode: mode})
+	}
+	return changes, errors.Join(errs...)
+}
+
+func readFile(path string) ([]byte, fs.FileMode, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, 0, err
+	}
+	data, err := os.ReadFile(path)
+	return data, info.Mode().Perm(), err
+}
+
+// activeFile is the configuration that runtimes use: of .conflist, .conf and
+// .json the first one by name that is valid. Ours, which stand for another, do
+// not count.
+func activeFile(dir string) (string, error) {
+	paths, err := libcni.ConfFiles(dir, []string{".conflist", ".conf", ".json"})
+	if err != nil {
+		return "", fmt.Errorf("CNI configuration folder: %w", err)
+	}
+	slices.Sort(paths)
+	var invalid []error
+	for _, path := range paths {
+		if strings.HasSuffix(path, derivedSuffix) {
+			continue
+		}
+		if err := valid(path); err != nil {
+			invalid = append(invalid, fmt.Errorf("%s: %w", path, err))
+			continue
+		}
+		return path, nil
+	}
+	return "", errors.Join(append([]error{fmt.Errorf("no valid CNI configuration in %s: the cluster's network plugin has not written one", dir)}, invalid...)...)
+}
+
+func valid(path string) error {
+	if strings.HasSuffix(path, ".conflist") {
+		_, err := libcni.NetworkConfFromFile(path)
+		return err
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	_, err = libcni.NetworkPluginConfFromBytes(data)
+	return err
+}
+
+// derive makes a conflist of a single plugin, whose bytes it keeps, and ours.
+func derive(conf, entry []byte) ([]byte, error) {
+	single, err := libcni.NetworkPluginConfFromBytes(conf)
+	if err != nil {
+		return nil, err
+	}
+	head, err := json.Marshal(struct {
+		CNIVersion string `json:"cniVersion,omitempty"`
+		Name       string `json:"name"`
+	}{single.Network.CNIVersion, single.Network.Name})
+	if err != nil {
+		return nil, err
+	}
+	return fmt.Appendf(nil, "%s,\"plugins\":[\n%s,\n%s\n]}\n",
+		strings.TrimSuffix(string(head), "}"), strings.TrimSpace(string(conf)), entry), nil
+}

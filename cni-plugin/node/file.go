@@ -1,0 +1,90 @@
+package node
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// tempPattern names files that are being written. Runtimes do not read it: it
+// ends in none of their extensions.
+const tempPattern = ".traffic-cni-*.tmp"
+
+// apply carries the change out. A link keeps pointing where it did.
+func (c change) apply() error {
+	if c.data == nil {
+		if err := os.Remove(c.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return nil
+	}
+	path := c.path
+	if target, err := filepath.EvalSymlinks(path); err == nil {
+		path = target
+	}
+	return writeFile(path, c.data, c.mode)
+}
+
+// writeFile writes path in one step: a reader sees the old content or the new.
+//
+// The temporary file is in the same folder: containerd reloads when a name in
+// it goes away, and takes no notice of one that only appears.
+func writeFile(path string, data []byte, mode fs.FileMode) (err error) {
+	f, err := os.CreateTemp(filepath.Dir(path), tempPattern)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(fmt.Errorf("write %s: %w", path, err), os.Remove(f.Name()))
+		}
+	}()
+	if _, err = f.Write(data); err == nil {
+		err = f.Chmod(mode)
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), path)
+}
+
+// removeLeftovers removes what writes that were cut off left behind.
+func removeLeftovers(dirs ...string) error {
+	var errs []error
+	for _, dir := range dirs {
+		paths, err := filepath.Glob(filepath.Join(dir, tempPattern))
+		errs = append(errs, err)
+		for _, path := range paths {
+			errs = append(errs, os.Remove(path))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// installBinary makes path an executable copy of source and says whether it had
+// to. A plugin that is running keeps the file that it was started from.
+func installBinary(source, path string) (bool, error) {
+	want, err := os.ReadFile(source)
+	if err != nil {
+		return false, fmt.Errorf("plugin binary: %w", err)
+	}
+	have, err := os.ReadFile(path)
+	if err == nil && bytes.Equal(have, want) && isExecutable(path) {
+		return false, nil
+	}
+	if err := writeFile(path, want, 0o755); err != nil {
+		return false, fmt.Errorf("install plugin: %w", err)
+	}
+	return true, nil
+}
+
+func isExecutable(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o111 == 0o111
+}

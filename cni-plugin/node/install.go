@@ -1,0 +1,90 @@
+package node
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+
+	"github.com/kubernetes-traffic-manager/traffic/cni-plugin/plugin"
+)
+
+// installer keeps the plugin where the container runtime runs it.
+type installer struct {
+	confDir, binDir string
+	source          string // of the binary
+	configured      string // back end, perhaps auto
+	strictStatus    bool
+	resolve         func(backend string) (string, error)
+	metrics         *metrics
+	log             *slog.Logger
+
+	backend string // the one that works on this node; empty until known
+}
+
+// pass makes the runtime call our plugin for pods that start from now on. It
+// says whether it had to change the configuration: pods that started before may
+// have been missed. An error means that new pods are not redirected.
+//
+// The binary comes before the entry that names it, so that no runtime is ever
+// told to run what is not there.
+func (i *installer) pass() (rewritten bool, err error) {
+	if err := i.findBackend(); err != nil {
+		return false, err
+	}
+	installed, err := installBinary(i.source, i.binary())
+	if err != nil {
+		return false, err
+	}
+	if installed {
+		i.metrics.writes.WithLabelValues("binary").Inc()
+		i.log.Info("installed the CNI plugin", "path", i.binary())
+	}
+	entry, err := json.Marshal(plugin.NewEntry(i.backend, i.strictStatus))
+	if err != nil {
+		return false, err
+	}
+	changes, err := planInstall(i.confDir, entry)
+	if err != nil {
+		return false, err
+	}
+	return len(changes) > 0, i.applyAll(changes)
+}
+
+func (i *installer) binary() string {
+	return filepath.Join(i.binDir, plugin.Type)
+}
+
+// findBackend looks once for what works, so that the plugin need not try at
+// each pod: it finds the name in its entry.
+func (i *installer) findBackend() error {
+	if i.backend != "" {
+		return nil
+	}
+	backend, err := i.resolve(i.configured)
+	if err != nil {
+		return fmt.Errorf("pods cannot be redirected on this node: %w", err)
+	}
+	i.backend = backend
+	i.metrics.backend.WithLabelValues(backend).Set(1)
+	i.log.Info("found how to write redirect rules", "backend", backend, "configured", i.configured)
+	return nil
+}
+
+func (i *installer) applyAll(changes []change) error {
+	var errs []error
+	for _, c := range changes {
+		if err := c.apply(); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		i.metrics.writes.WithLabelValues("conflist").Inc()
+		verb := "wrote the CNI configuration"
+		if c.data == nil {
+			verb = "removed a CNI configuration of ours"
+		}
+		i.log.Info(verb, "path", c.path)
+	}
+	return errors.Join(errs...)
+}
