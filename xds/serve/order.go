@@ -68,18 +68,28 @@ func emptyBacklog() backlog { return backlog{never, never, never} }
 
 func (b *backlog) add(r rank, epoch uint64) { b[r] = min(b[r], epoch) }
 
-// holds tells whether an item must wait for something of a lower rank.
-func (b *backlog) holds(it item) bool {
+// holds tells whether an item must wait, and for which rank: the lowest that is behind what the item stands for.
+func (b *backlog) holds(it item) (by rank, held bool) {
 	for lower := range it.rank {
 		if b[lower] <= it.mark.last {
-			return true
+			return lower, true
 		}
 	}
-	return false
+	return 0, false
 }
 
+// A wait is what a deadline runs for: something of change since is held back until rank by is done.
+type wait struct {
+	since uint64
+	by    rank
+}
+
+var noWait = wait{since: never, by: ranks}
+
+func (w *wait) add(since uint64, by rank) { w.since, w.by = min(w.since, since), min(w.by, by) }
+
 // settle drops the dirty names that need nothing. It returns an item for each of the others, sorted by name, and the
-// marks of those that are awaited but not asked for yet.
+// marks of those that are awaited but not asked for yet. What is awaited of changes up to passed is given up.
 func (s *subscription) settle(published map[string]*record, passed uint64) (items []item, awaited []mark) {
 	for name, m := range s.dirty {
 		if !s.wants(name) {
@@ -91,7 +101,7 @@ func (s *subscription) settle(published map[string]*record, passed uint64) (item
 			continue
 		}
 		it, send := s.resolve(name, m, published[name])
-		if !send {
+		if !send && s.flight == nil { // else what the proxy has is open until it answers
 			delete(s.dirty, name)
 			continue
 		}

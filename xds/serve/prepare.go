@@ -14,13 +14,13 @@ func (s *stream) prepare() []*response {
 	if !s.store.published {
 		return nil
 	}
-	items, outstanding, held := s.survey()
+	items, outstanding, waits := s.survey()
 	ready := func(it item) bool {
-		if it.mark.first > s.passed && outstanding.holds(it) {
-			held = min(held, it.mark.first)
-			return false
+		by, held := outstanding.holds(it)
+		if held {
+			waits.add(it.mark.first, by)
 		}
-		return true
+		return !held
 	}
 	var responses []*response
 	for i, sub := range slices.Clone(s.subs) { // what is sent may begin another type
@@ -32,7 +32,7 @@ func (s *stream) prepare() []*response {
 			responses = append(responses, s.depart(sub, picked))
 		}
 	}
-	s.watch(held)
+	s.watch(waits)
 	return responses
 }
 
@@ -57,23 +57,24 @@ func (s *stream) hear() {
 	}
 }
 
-// survey returns what there is to send, by the index of its subscription, what is outstanding altogether, and the oldest
-// change of which the proxy has yet to ask for something.
-func (s *stream) survey() (items [][]item, outstanding backlog, held uint64) {
-	items, outstanding, held = make([][]item, len(s.subs)), emptyBacklog(), never
+// survey returns what there is to send, by the index of its subscription, what is outstanding altogether, and the wait
+// for what the proxy has yet to ask for.
+func (s *stream) survey() (items [][]item, outstanding backlog, waits wait) {
+	items, outstanding, waits = make([][]item, len(s.subs)), emptyBacklog(), noWait
 	oldest := uint64(never)
 	count := func(r rank, first uint64) {
 		oldest = min(oldest, first)
-		if first > s.passed {
+		if first > s.passed[r] {
 			outstanding.add(r, first)
 		}
 	}
 	for i, sub := range s.subs {
 		var awaited []mark
-		items[i], awaited = sub.settle(s.store.resources[sub.typeURL], s.passed)
+		own := rankOf(sub.typeURL, false)
+		items[i], awaited = sub.settle(s.store.resources[sub.typeURL], s.passed[own])
 		for _, m := range awaited {
-			count(rankOf(sub.typeURL, false), m.first)
-			held = min(held, m.first)
+			count(own, m.first)
+			waits.add(m.first, own)
 		}
 		for _, it := range items[i] {
 			count(it.rank, it.mark.first)
@@ -83,7 +84,7 @@ func (s *stream) survey() (items [][]item, outstanding backlog, held uint64) {
 		}
 	}
 	s.settled = oldest - 1
-	return items, outstanding, held
+	return items, outstanding, waits
 }
 
 // depart makes a response of the items and puts it in flight. What a cluster or listener refers to is needed anew.
@@ -105,14 +106,24 @@ func (s *stream) depart(sub *subscription, items []item) *response {
 	return &response{typeURL: sub.typeURL, nonce: nonce, version: strconv.FormatUint(s.epoch, 10), items: items}
 }
 
-// watch lets the deadline run for the oldest change that is held back.
-func (s *stream) watch(held uint64) {
-	if held == s.held {
+// watch lets the deadline run for the wait.
+func (s *stream) watch(w wait) {
+	if w == s.waits {
 		return
 	}
-	s.held = held
+	s.waits = w
 	s.deadline.Stop()
-	if held != never {
+	if w != noWait {
 		s.deadline.Reset(s.patience)
 	}
+}
+
+// expire ends the waiting for what is outstanding now of the rank that holds others back.
+func (s *stream) expire() {
+	if s.waits == noWait {
+		return
+	}
+	s.passed[s.waits.by] = s.epoch
+	s.waits = noWait
+	s.hooks.expired()
 }

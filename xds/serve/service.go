@@ -40,6 +40,9 @@ func (s *service) DeltaAggregatedResources(w discoveryv3.AggregatedDiscoveryServ
 	if err != nil {
 		return s.refuse(ctx, err)
 	}
+	if first == nil {
+		return lost()
+	}
 	log, began := s.config.Logger.With("proxy", proxy.NodeID, "address", address(ctx)), time.Now()
 	log.Info("proxy connected")
 	err = s.serve(proxy, first, requests, func(r *response) error {
@@ -82,9 +85,6 @@ func firstRequest(proxy Identity, requests <-chan *discoveryv3.DeltaDiscoveryReq
 func (s *Server) serve(proxy Identity, first *discoveryv3.DeltaDiscoveryRequest,
 	requests <-chan *discoveryv3.DeltaDiscoveryRequest, send func(*response) error,
 ) error {
-	if first == nil {
-		return nil
-	}
 	s.metrics.proxies.Inc()
 	defer s.metrics.proxies.Dec()
 	st := newStream(proxy, s.store, s.config.Patience, hooks{

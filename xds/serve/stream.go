@@ -27,11 +27,11 @@ type stream struct {
 	// waiters are the updates that the proxy has not settled, settled is the change up to which all are.
 	waiters []*waiter
 	settled uint64
-	// held is the oldest change of which something is held back, or never; deadline runs for it. Up to passed a
-	// deadline has ended the waiting.
-	held, passed uint64
-	deadline     *time.Timer
-	patience     time.Duration
+	// waits is what the deadline runs for. Up to passed, by rank, a deadline has ended the waiting.
+	waits    wait
+	passed   [ranks]uint64
+	deadline *time.Timer
+	patience time.Duration
 }
 
 // hooks are where a stream reports to.
@@ -51,7 +51,7 @@ func newStream(proxy Identity, st *store, patience time.Duration, h hooks) *stre
 		store:    st,
 		mail:     mailbox{wake: make(chan struct{}, 1)},
 		hooks:    h,
-		held:     never,
+		waits:    noWait,
 		deadline: deadline,
 		patience: patience,
 	}
@@ -171,15 +171,6 @@ func (s *stream) ensure(typeURL string) *subscription {
 	})
 	s.subs = slices.Insert(s.subs, at, sub)
 	return sub
-}
-
-// expire ends the waiting for the oldest change that is held back.
-func (s *stream) expire() {
-	if s.held == never {
-		return
-	}
-	s.passed, s.held = s.held, never
-	s.hooks.expired()
 }
 
 // release reports the updates that the proxy has settled.

@@ -1,0 +1,336 @@
+package serve
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"log/slog"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	resourcev3 "github.com/envoyproxy/go-control-plane/pkg/resource/v3"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/goleak"
+	statuspb "google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/test/bufconn"
+)
+
+// The types, by the names that they have in these tests.
+const (
+	clusters  = resourcev3.ClusterType
+	endpoints = resourcev3.EndpointType
+	listeners = resourcev3.ListenerType
+	routes    = resourcev3.RouteType
+	secrets   = resourcev3.SecretType
+)
+
+// No goroutine may be left after the servers and proxies of a test are gone.
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// fakeTokens maps a token to its pod. Any other is refused.
+type fakeTokens map[string]Identity
+
+func (f fakeTokens) Authenticate(_ context.Context, token string) (Identity, error) {
+	if id, ok := f[token]; ok {
+		return id, nil
+	}
+	return Identity{}, fmt.Errorf("%w: unknown", ErrRefused)
+}
+
+func pod(name string) Identity {
+	return Identity{Namespace: "default", ServiceAccount: "default", Pod: name, UID: name + "-uid", NodeID: name + ".default"}
+}
+
+// A testServer is a Server behind an in-process listener, over TLS.
+type testServer struct {
+	*Server
+	t        *testing.T
+	listener *bufconn.Listener
+	registry *prometheus.Registry
+	log      *syncBuffer
+	roots    *x509.CertPool
+
+	mu         sync.Mutex
+	rejections []Rejection
+}
+
+// startServer runs a server that ends with the test. Tokens of pods a and b are "token-a" and "token-b".
+func startServer(t *testing.T, adjust ...func(*Config)) *testServer {
+	t.Helper()
+	certFile, keyFile, roots := writeCertificate(t, t.TempDir(), "traffic-control")
+	s := &testServer{
+		t: t, listener: bufconn.Listen(1 << 20), registry: prometheus.NewRegistry(), log: &syncBuffer{}, roots: roots,
+	}
+	c := Config{
+		Authenticator: fakeTokens{"token-a": pod("a"), "token-b": pod("b")},
+		CertFile:      certFile,
+		KeyFile:       keyFile,
+		Registerer:    s.registry,
+		Logger:        slog.New(slog.NewTextHandler(s.log, nil)),
+		Patience:      time.Minute, // tests of deadlines set their own
+		OnReject: func(r Rejection) {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.rejections = append(s.rejections, r)
+		},
+	}
+	for _, f := range adjust {
+		f(&c)
+	}
+	server, err := New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Server = server
+	ctx, cancel := context.WithCancel(context.Background())
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(ctx, s.listener) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-served; err != nil {
+			t.Errorf("Serve: %v", err)
+		}
+	})
+	return s
+}
+
+// dial opens a connection of its own, with TLS 1.3 unless adjusted.
+func (s *testServer) dial(t *testing.T, creds credentials.TransportCredentials, options ...grpc.DialOption) *grpc.ClientConn {
+	t.Helper()
+	options = append(options,
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return s.listener.DialContext(ctx) }),
+		grpc.WithTransportCredentials(creds))
+	conn, err := grpc.NewClient("passthrough:///traffic-control", options...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return conn
+}
+
+func (s *testServer) tls() credentials.TransportCredentials {
+	return credentials.NewTLS(&tls.Config{RootCAs: s.roots, ServerName: "traffic-control"})
+}
+
+func (s *testServer) rejected() []Rejection {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.rejections)
+}
+
+// A proxy is a client that speaks delta ADS message by message.
+type proxy struct {
+	t      *testing.T
+	id     string
+	stream grpc.BidiStreamingClient[discoveryv3.DeltaDiscoveryRequest, discoveryv3.DeltaDiscoveryResponse]
+	cancel context.CancelFunc
+	got    chan *discoveryv3.DeltaDiscoveryResponse
+	err    error // why got was closed
+	probes int
+}
+
+// connect opens a stream for pod name. It ends with the test, or with close.
+func (s *testServer) connect(t *testing.T, name string) *proxy {
+	t.Helper()
+	return s.open(t, s.dial(t, s.tls()), name, "Bearer token-"+name)
+}
+
+func (s *testServer) open(t *testing.T, conn *grpc.ClientConn, name, authorization string) *proxy {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	if authorization != "" {
+		ctx = metadata.AppendToOutgoingContext(ctx, "authorization", authorization)
+	}
+	stream, err := discoveryv3.NewAggregatedDiscoveryServiceClient(conn).DeltaAggregatedResources(ctx)
+	if err != nil {
+		cancel()
+		t.Fatal(err)
+	}
+	p := &proxy{
+		t: t, id: name + ".default", stream: stream, cancel: cancel,
+		got: make(chan *discoveryv3.DeltaDiscoveryResponse),
+	}
+	go func() {
+		defer close(p.got)
+		for {
+			response, err := stream.Recv()
+			if err != nil {
+				p.err = err
+				return
+			}
+			select {
+			case p.got <- response:
+			case <-ctx.Done():
+				p.err = ctx.Err()
+				return
+			}
+		}
+	}()
+	t.Cleanup(p.close)
+	return p
+}
+
+// close ends the stream and waits until nothing of it runs.
+func (p *proxy) close() {
+	p.cancel()
+	for range p.got {
+	}
+}
+
+// send fills in the node, as Envoy does in every request.
+func (p *proxy) send(req *discoveryv3.DeltaDiscoveryRequest) {
+	p.t.Helper()
+	if req.Node == nil {
+		req.Node = &corev3.Node{Id: p.id}
+	}
+	if err := p.stream.Send(req); err != nil {
+		p.t.Fatalf("send: %v", err)
+	}
+}
+
+func (p *proxy) subscribe(typeURL string, names ...string) {
+	p.t.Helper()
+	p.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: typeURL, ResourceNamesSubscribe: names})
+}
+
+func (p *proxy) unsubscribe(typeURL string, names ...string) {
+	p.t.Helper()
+	p.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: typeURL, ResourceNamesUnsubscribe: names})
+}
+
+func (p *proxy) ack(r *discoveryv3.DeltaDiscoveryResponse) {
+	p.t.Helper()
+	p.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: r.GetTypeUrl(), ResponseNonce: r.GetNonce()})
+}
+
+func (p *proxy) nack(r *discoveryv3.DeltaDiscoveryResponse, message string) {
+	p.t.Helper()
+	p.send(&discoveryv3.DeltaDiscoveryRequest{
+		TypeUrl: r.GetTypeUrl(), ResponseNonce: r.GetNonce(),
+		ErrorDetail: &statuspb.Status{Code: 13, Message: message},
+	})
+}
+
+// receive waits for the next response.
+func (p *proxy) receive() *discoveryv3.DeltaDiscoveryResponse {
+	p.t.Helper()
+	select {
+	case r, ok := <-p.got:
+		if !ok {
+			p.t.Fatalf("stream of %s ended: %v", p.id, p.err)
+		}
+		return r
+	case <-time.After(10 * time.Second):
+		p.t.Fatalf("%s waits for a response", p.id)
+	}
+	return nil
+}
+
+// want receives a response and compares it, as "cluster: a b -c" for a and b set and c removed.
+func (p *proxy) want(expected string) *discoveryv3.DeltaDiscoveryResponse {
+	p.t.Helper()
+	r := p.receive()
+	if got := describe(r); got != expected {
+		p.t.Fatalf("%s received %q, want %q", p.id, got, expected)
+	}
+	return r
+}
+
+// wantAll acknowledges each of the expected responses.
+func (p *proxy) wantAll(expected ...string) {
+	p.t.Helper()
+	for _, e := range expected {
+		p.ack(p.want(e))
+	}
+}
+
+// quiet checks that the server has nothing to say: the next that it says is the answer to a question asked now.
+func (p *proxy) quiet() {
+	p.t.Helper()
+	p.probes++
+	name := fmt.Sprint("probe-", p.probes)
+	p.subscribe("type.googleapis.com/probe", name)
+	p.wantAll("other: -" + name)
+}
+
+func describe(r *discoveryv3.DeltaDiscoveryResponse) string {
+	words := []string{typeLabel(r.GetTypeUrl()) + ":"}
+	for _, resource := range r.GetResources() {
+		words = append(words, resource.GetName())
+	}
+	for _, name := range r.GetRemovedResources() {
+		words = append(words, "-"+name)
+	}
+	return strings.Join(words, " ")
+}
+
+// writeCertificate writes a self-signed certificate and its key.
+func writeCertificate(t *testing.T, dir, name string) (certFile, keyFile string, roots *x509.CertPool) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	certFile, keyFile = filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key")
+	certPEM := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	for file, content := range map[string][]byte{
+		certFile: certPEM,
+		keyFile:  pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}),
+	} {
+		if err := os.WriteFile(file, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	roots = x509.NewCertPool()
+	roots.AppendCertsFromPEM(certPEM)
+	return certFile, keyFile, roots
+}
+
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
