@@ -4,7 +4,6 @@ package e2e
 import (
 	"context"
 	"fmt"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -14,26 +13,34 @@ import (
 	"github.com/kubernetes-traffic-manager/traffic/tests/e2e/terminal"
 )
 
+// local is the cluster that the scripts run on.
+type local struct{ cluster *cluster.Cluster }
+
 // Config returns the settings for scripts against the local cluster of the repository at root.
 func Config(root string) (terminal.Config, error) {
 	root, err := filepath.Abs(root)
 	if err != nil {
 		return terminal.Config{}, err
 	}
-	state := filepath.Join(root, ".local")
-	kubeconfig := filepath.Join(state, "kubeconfig")
-	if _, err := os.Stat(kubeconfig); err != nil {
-		return terminal.Config{}, fmt.Errorf("the local cluster is not up, make up starts it: %w", err)
+	c, err := cluster.New(cluster.Options{State: filepath.Join(root, ".local")})
+	if err != nil {
+		return terminal.Config{}, err
 	}
+	if _, err := c.Root(); err != nil {
+		return terminal.Config{}, fmt.Errorf("make up starts the local cluster: %w", err)
+	}
+	l := local{cluster: c}
 	return terminal.Config{
-		Kubeconfig: kubeconfig,
-		Bin:        filepath.Join(state, "bin"),
-		Vars:       []string{"ROOT=" + root},
+		Kubeconfig: c.Kubeconfig(),
+		Bin:        c.Bin(),
 		Dir:        root,
-		Cmds:       map[string]func(*testscript.TestScript, bool, []string){"crash": crash},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"crash":   l.crash,
+			"unchain": l.unchain,
+		},
 		Collect: func(ctx context.Context, script string) (string, error) {
-			folder := filepath.Join(state, "failures", time.Now().Format("20060102-150405")+"-"+script)
-			return folder, cluster.New(cluster.Options{State: state}).Collect(ctx, folder)
+			folder := c.Shared("failures", time.Now().Format("20060102-150405")+"-"+script)
+			return folder, c.Collect(ctx, folder)
 		},
 	}, nil
 }

@@ -158,7 +158,7 @@ func command(ctx context.Context, ts *testscript.TestScript, args []string) *exe
 	}
 	cmd := exec.CommandContext(ctx, path, args[1:]...)
 	cmd.Dir = ts.MkAbs(".")
-	for _, name := range []string{"PATH", "HOME", "KUBECONFIG", "KUBECACHEDIR", "NAMESPACE", "ROOT", "TERM", "TMPDIR"} {
+	for _, name := range []string{"PATH", "HOME", "KUBECONFIG", "KUBECACHEDIR", "NAMESPACE", "WORK", "TERM", "TMPDIR"} {
 		cmd.Env = append(cmd.Env, name+"="+ts.Getenv(name))
 	}
 	return cmd

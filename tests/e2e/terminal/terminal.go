@@ -43,8 +43,6 @@ type Config struct {
 	Screen *Screen
 	// Collect writes what helps to understand a failure into a folder and names it. It may be nil.
 	Collect func(ctx context.Context, script string) (folder string, err error)
-	// Vars are further environment variables of the commands, as NAME=VALUE.
-	Vars []string
 	// Dir is the current folder of the session.
 	Dir string
 	// Cmds are further script commands.
@@ -96,7 +94,6 @@ func (c Config) setup(env *testscript.Env) error {
 		"KUBECACHEDIR="+filepath.Join(os.TempDir(), "traffic-e2e-kube-cache"),
 		"TERM=dumb",
 	)
-	env.Vars = append(env.Vars, c.Vars...)
 	if c.Dir != "" {
 		env.Cd = c.Dir
 	}

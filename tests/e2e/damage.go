@@ -2,9 +2,12 @@ package e2e
 
 import (
 	"bytes"
+	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -14,13 +17,12 @@ import (
 
 // crash is the script command "crash POD CONTAINER": it kills the container's processes as the kernel does when memory
 // runs out. Processes of the local cluster are processes of this machine.
-func crash(ts *testscript.TestScript, neg bool, args []string) {
+func (l local) crash(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: crash pod container")
 	}
 	pod, container := args[0], args[1]
-	cmd := exec.Command("kubectl", "get", "pod", pod, "-o", "jsonpath={range .status['containerStatuses','initContainerStatuses'][*]}{.name} {.containerID}{'\\n'}{end}")
-	cmd.Path = filepath.Join(ts.Getenv("ROOT"), ".local/bin/kubectl")
+	cmd := exec.Command(l.cluster.Bin("kubectl"), "get", "pod", pod, "-o", "jsonpath={range .status['containerStatuses','initContainerStatuses'][*]}{.name} {.containerID}{'\\n'}{end}")
 	cmd.Env = []string{"KUBECONFIG=" + ts.Getenv("KUBECONFIG"), "HOME=" + ts.Getenv("HOME")}
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
@@ -63,4 +65,47 @@ func killAll(containerID string) error {
 		return os.ErrNotExist
 	}
 	return nil
+}
+
+// unchain is the script command "unchain": it takes our plugin out of the node's CNI configuration, as a network add-on
+// does that writes its own file anew.
+func (l local) unchain(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 0 {
+		ts.Fatalf("usage: unchain")
+	}
+	root, err := l.cluster.Root()
+	ts.Check(err)
+	files, err := filepath.Glob(filepath.Join(root, "etc/cni/net.d/*.conflist"))
+	ts.Check(err)
+	for _, file := range files {
+		ts.Check(unchainFile(file))
+	}
+}
+
+func unchainFile(file string) error {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	var list map[string]any
+	if err := json.Unmarshal(text, &list); err != nil {
+		return fmt.Errorf("%s: %w", file, err)
+	}
+	plugins, ok := list["plugins"].([]any)
+	if !ok {
+		return fmt.Errorf("%s: no plugins", file)
+	}
+	kept := slices.DeleteFunc(slices.Clone(plugins), func(p any) bool {
+		entry, ok := p.(map[string]any)
+		return ok && entry["type"] == "traffic-cni"
+	})
+	if len(kept) == len(plugins) {
+		return fmt.Errorf("%s: our plugin is not in it", file)
+	}
+	list["plugins"] = kept
+	text, err = json.Marshal(list)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(file, text, 0o644)
 }
