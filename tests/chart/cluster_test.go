@@ -1,0 +1,107 @@
+package chart
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/tools/txtar"
+)
+
+const (
+	kubectl    = root + "/.local/bin/kubectl"
+	kubeconfig = root + "/.local/kubeconfig" // made by make up, which installs the chart
+)
+
+// ask runs kubectl against the local cluster, with input, and returns all that it prints.
+func ask(t *testing.T, input string, arguments ...string) (string, error) {
+	t.Helper()
+	if _, err := os.Stat(kubeconfig); err != nil {
+		t.Fatalf("the local cluster is not up, make up starts it: %v", err)
+	}
+	command := exec.Command(kubectl, append([]string{"--kubeconfig", kubeconfig}, arguments...)...)
+	command.Stdin = strings.NewReader(input)
+	var out bytes.Buffer
+	command.Stdout, command.Stderr = &out, &out
+	err := command.Run()
+	return out.String(), err
+}
+
+// The API server is the judge of an upgrade from the installed chart to each story, as helm makes it.
+func TestAPIServerAcceptsEveryStory(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txtar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	accept := func(name, rendered string) {
+		t.Run(name, func(t *testing.T) {
+			out, err := ask(t, rendered, "apply", "--server-side", "--force-conflicts", "--field-manager=helm", "--dry-run=server", "--validate=strict", "-f", "-")
+			if err != nil {
+				t.Errorf("kubectl apply: %v\n%s", err, out)
+			}
+			if strings.Contains(out, "Warning:") && !strings.Contains(out, "would violate PodSecurity") {
+				t.Errorf("the API server warns:\n%s", out)
+			}
+		})
+	}
+	accept("default", template(t))
+	for _, file := range files {
+		story, err := txtar.ParseFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		accept(filepath.Base(file), template(t, "-f", valuesFile(t, section(t, story, "values.yaml"))))
+	}
+}
+
+// An operator who restricts the release's namespace must hear of the node agent and of nothing else.
+func TestRestrictingTheNamespaceWarnsOfTheNodeAgentAlone(t *testing.T) {
+	out, err := ask(t, "", "label", "--dry-run=server", "--overwrite", "namespace", namespace, "pod-security.kubernetes.io/enforce=restricted")
+	if err != nil {
+		t.Fatalf("kubectl label: %v\n%s", err, out)
+	}
+	var named []string
+	for _, match := range regexp.MustCompile(`(?m)^Warning: (traffic-[a-z]+)-`).FindAllStringSubmatch(out, -1) {
+		named = append(named, match[1])
+	}
+	if !slices.Equal(named, []string{"traffic-node"}) {
+		t.Errorf("it warns of %v, want traffic-node alone:\n%s", named, out)
+	}
+}
+
+// What the programs may do is what the API server says, whatever other roles there are.
+func TestAPIServerGrantsNoMore(t *testing.T) {
+	const yes, no = "yes", "no"
+	for _, test := range []struct {
+		program, verb, resource, want string
+	}{
+		{"traffic-control", "watch", "pods", yes},
+		{"traffic-control", "list", "endpointslices.discovery.k8s.io", yes},
+		{"traffic-control", "create", "tokenreviews.authentication.k8s.io", yes},
+		{"traffic-control", "create", "events.events.k8s.io", yes},
+		{"traffic-control", "patch", "pods", no},
+		{"traffic-control", "update", "services", no},
+		{"traffic-control", "list", "secrets", no},
+		{"traffic-control", "create", "serviceaccounts/token", no},
+		{"traffic-node", "watch", "pods", yes},
+		{"traffic-node", "delete", "pods", no},
+		{"traffic-node", "patch", "nodes", no},
+		{"traffic-node", "list", "services", no},
+		{"traffic-node", "list", "secrets", no},
+		{"traffic-webhook", "list", "pods", no},
+		{"traffic-webhook", "get", "secrets", no},
+	} {
+		account := "system:serviceaccount:" + namespace + ":" + test.program
+		// can-i exits with 1 when the answer is no.
+		out, _ := ask(t, "", "auth", "can-i", test.verb, test.resource, "--all-namespaces", "--as", account)
+		lines := strings.Fields(out)
+		if len(lines) == 0 || lines[len(lines)-1] != test.want {
+			t.Errorf("may %s %s %s? %s, want %s", test.program, test.verb, test.resource, out, test.want)
+		}
+	}
+}
