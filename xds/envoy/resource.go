@@ -1,6 +1,7 @@
 package envoy
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -15,6 +16,10 @@ import (
 type Key struct {
 	Type string
 	Name string
+}
+
+func (k Key) compare(other Key) int {
+	return cmp.Or(cmp.Compare(k.Type, other.Type), cmp.Compare(k.Name, other.Name))
 }
 
 // A Resource is one named Envoy resource, validated and marshalled once; every stream that subscribes to it sends the

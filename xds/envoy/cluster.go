@@ -1,0 +1,101 @@
+package envoy
+
+import (
+	"net/netip"
+	"time"
+
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	upstreamsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/kubernetes-traffic-manager/traffic/xds/label"
+	"github.com/kubernetes-traffic-manager/traffic/xds/mesh"
+)
+
+const connectTimeout = 60 * time.Second
+
+func (t *Translator) cluster(p mesh.Port) *clusterv3.Cluster {
+	c := &clusterv3.Cluster{
+		Name:                          clusterName(p),
+		ConnectTimeout:                durationpb.New(connectTimeout),
+		TypedExtensionProtocolOptions: t.upstream[p.Protocol],
+		// The client sees only its own proxy: without keepalives here nobody would notice a server that vanished.
+		UpstreamConnectionOptions: &clusterv3.UpstreamConnectionOptions{TcpKeepalive: &corev3.TcpKeepalive{
+			KeepaliveTime:     wrapperspb.UInt32(60),
+			KeepaliveInterval: wrapperspb.UInt32(10),
+			KeepaliveProbes:   wrapperspb.UInt32(6),
+		}},
+	}
+	if p.Protocol == label.Direct {
+		// A connection goes to the address that the client dialled.
+		c.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_ORIGINAL_DST}
+		c.LbPolicy = clusterv3.Cluster_CLUSTER_PROVIDED
+		return c
+	}
+	c.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_EDS}
+	c.EdsClusterConfig = &clusterv3.Cluster_EdsClusterConfig{EdsConfig: ads(), ServiceName: c.Name}
+	c.CommonLbConfig = &clusterv3.Cluster_CommonLbConfig{
+		// Kubernetes decides who is healthy: never send to an endpoint because others are gone.
+		HealthyPanicThreshold: &typev3.Percent{Value: 0},
+		// By default Envoy holds back a change of weights that follows another within a second.
+		UpdateMergeWindow: durationpb.New(0),
+	}
+	return c
+}
+
+// upstreamOptions says for each protocol how proxies speak to endpoints.
+func upstreamOptions() (map[label.Protocol]map[string]*anypb.Any, error) {
+	http1, http2 := &corev3.Http1ProtocolOptions{}, &corev3.Http2ProtocolOptions{}
+	options := map[label.Protocol]*upstreamsv3.HttpProtocolOptions{
+		// As the client speaks: what worked without a proxy works with one.
+		label.HTTP: {UpstreamProtocolOptions: &upstreamsv3.HttpProtocolOptions_UseDownstreamProtocolConfig{
+			UseDownstreamProtocolConfig: &upstreamsv3.HttpProtocolOptions_UseDownstreamHttpConfig{
+				HttpProtocolOptions: http1, Http2ProtocolOptions: http2,
+			},
+		}},
+		label.HTTP2: {UpstreamProtocolOptions: &upstreamsv3.HttpProtocolOptions_ExplicitHttpConfig_{
+			ExplicitHttpConfig: &upstreamsv3.HttpProtocolOptions_ExplicitHttpConfig{
+				ProtocolConfig: &upstreamsv3.HttpProtocolOptions_ExplicitHttpConfig_Http2ProtocolOptions{Http2ProtocolOptions: http2},
+			},
+		}},
+	}
+	packed := map[label.Protocol]map[string]*anypb.Any{}
+	for protocol, o := range options {
+		any, err := pack(o)
+		if err != nil {
+			return nil, err
+		}
+		packed[protocol] = map[string]*anypb.Any{"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": any}
+	}
+	return packed, nil
+}
+
+func endpoints(p mesh.Port) *endpointv3.ClusterLoadAssignment {
+	assignment := &endpointv3.ClusterLoadAssignment{ClusterName: clusterName(p)}
+	if len(p.Endpoints) == 0 {
+		return assignment
+	}
+	group := &endpointv3.LocalityLbEndpoints{}
+	for _, e := range p.Endpoints {
+		group.LbEndpoints = append(group.LbEndpoints, &endpointv3.LbEndpoint{
+			HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{
+				Address: socketAddress(e.Address.Addr(), e.Address.Port()),
+			}},
+			LoadBalancingWeight: wrapperspb.UInt32(e.Weight),
+		})
+	}
+	assignment.Endpoints = []*endpointv3.LocalityLbEndpoints{group}
+	return assignment
+}
+
+func socketAddress(address netip.Addr, port uint16) *corev3.Address {
+	return &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{
+		Address:       address.String(),
+		PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: uint32(port)},
+	}}}
+}

@@ -1,0 +1,114 @@
+package envoy
+
+import (
+	"net/netip"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	faultv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/fault/v3"
+	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	tcpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
+	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/kubernetes-traffic-manager/traffic/xds/label"
+	"github.com/kubernetes-traffic-manager/traffic/xds/mesh"
+)
+
+// statPrefix is shared by all listeners: a name for each would multiply the series of every proxy.
+const statPrefix = "outbound"
+
+// listener takes the connections to one address and port from the listener that is in each proxy's bootstrap, which
+// hands them over by their original destination. It has a name of its own so that it is replaced alone.
+func listener(address netip.Addr, port uint16, filter *listenerv3.Filter) *listenerv3.Listener {
+	return &listenerv3.Listener{
+		Name:             netip.AddrPortFrom(address, port).String(),
+		Address:          socketAddress(address, port),
+		BindToPort:       wrapperspb.Bool(false),
+		TrafficDirection: corev3.TrafficDirection_OUTBOUND,
+		StatPrefix:       statPrefix,
+		FilterChains:     []*listenerv3.FilterChain{{Filters: []*listenerv3.Filter{filter}}},
+	}
+}
+
+// filter is what handles the connections of a port.
+func (t *Translator) filter(p mesh.Port) (*listenerv3.Filter, error) {
+	var (
+		name    = "envoy.filters.network.tcp_proxy"
+		message proto.Message
+	)
+	switch p.Protocol {
+	case label.HTTP, label.HTTP2:
+		name, message = "envoy.filters.network.http_connection_manager", t.connectionManager(p)
+	default:
+		message = t.tcpProxy(p)
+	}
+	config, err := pack(message)
+	if err != nil {
+		return nil, err
+	}
+	return &listenerv3.Filter{Name: name, ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: config}}, nil
+}
+
+// tcpProxy never closes a connection for being idle: without a proxy nobody did.
+func (t *Translator) tcpProxy(p mesh.Port) *tcpv3.TcpProxy {
+	return &tcpv3.TcpProxy{
+		StatPrefix:       statPrefix,
+		ClusterSpecifier: &tcpv3.TcpProxy_Cluster{Cluster: clusterName(p)},
+		IdleTimeout:      durationpb.New(0),
+		AccessLog:        t.tcpLog,
+	}
+}
+
+// connectionManager is the same for every setting of a port but its being HTTP: what labels set is in the route. It
+// changes of a request only what it must.
+func (t *Translator) connectionManager(p mesh.Port) *hcmv3.HttpConnectionManager {
+	return &hcmv3.HttpConnectionManager{
+		StatPrefix: statPrefix,
+		RouteSpecifier: &hcmv3.HttpConnectionManager_Rds{Rds: &hcmv3.Rds{
+			ConfigSource: ads(), RouteConfigName: clusterName(p),
+		}},
+		HttpFilters: t.httpFilters,
+		AccessLog:   t.httpLog,
+		HttpProtocolOptions: &corev3.Http1ProtocolOptions{
+			// Old clients, and nginx as a proxy, still speak HTTP/1.0.
+			AcceptHttp_10:         true,
+			DefaultHostForHttp_10: p.Service.Name + "." + p.Service.Namespace,
+			// Some clients offer to upgrade to TLS with every request; Envoy would answer 403.
+			IgnoreHttp_11Upgrade: []*matcherv3.StringMatcher{{
+				MatchPattern: &matcherv3.StringMatcher_Prefix{Prefix: "TLS/"}, IgnoreCase: true,
+			}},
+		},
+		UpgradeConfigs: []*hcmv3.HttpConnectionManager_UpgradeConfig{{UpgradeType: "websocket"}},
+		// The request's timeout is the route's: a stream may be silent for longer than Envoy's five minutes.
+		StreamIdleTimeout: durationpb.New(0),
+		// The server decides whether it wants the body.
+		Proxy_100Continue:          true,
+		ServerHeaderTransformation: hcmv3.HttpConnectionManager_PASS_THROUGH,
+		// No address is trusted to steer the proxy by x-envoy- headers.
+		InternalAddressConfig: &hcmv3.HttpConnectionManager_InternalAddressConfig{},
+	}
+}
+
+// httpFilters holds from the start every filter that a label can turn on for a route. Until then each does nothing.
+func httpFilters() ([]*hcmv3.HttpFilter, error) {
+	filters := []struct {
+		name   string
+		config proto.Message
+	}{
+		{"envoy.filters.http.fault", &faultv3.HTTPFault{DisableDownstreamClusterStats: true}},
+		{"envoy.filters.http.router", &routerv3.Router{SuppressEnvoyHeaders: true}},
+	}
+	var list []*hcmv3.HttpFilter
+	for _, f := range filters {
+		config, err := pack(f.config)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, &hcmv3.HttpFilter{Name: f.name, ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: config}})
+	}
+	return list, nil
+}

@@ -1,0 +1,106 @@
+package envoy
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/kubernetes-traffic-manager/traffic/xds/mesh"
+)
+
+// A Snapshot is the resources of a mesh, kept current change by change. It is owned by one goroutine.
+type Snapshot struct {
+	translator *Translator
+	ports      map[mesh.Object]map[uint16][]Resource
+	// held has each resource with the Service whose it is: a listener passes to another with its address.
+	held map[Key]Resource
+}
+
+// A Failure is a port that could not be translated: it keeps the resources that it had.
+type Failure struct {
+	Service mesh.Object
+	Port    uint16
+	Err     error
+}
+
+func (f Failure) Error() string { return fmt.Sprintf("port %d of %s: %v", f.Port, f.Service, f.Err) }
+
+func (f Failure) Unwrap() error { return f.Err }
+
+// NewSnapshot returns the snapshot of a mesh in which no port is open.
+func NewSnapshot(t *Translator) *Snapshot {
+	return &Snapshot{translator: t, ports: map[mesh.Object]map[uint16][]Resource{}, held: map[Key]Resource{}}
+}
+
+// Apply brings the snapshot to the changed Services and returns what is different.
+func (s *Snapshot) Apply(changes []mesh.ServiceChange) (Update, []Failure) {
+	// All that is new is made before anything is given up: what one Service loses, another may have got.
+	next, failures := s.translate(changes)
+	removed := map[Key]bool{}
+	for service := range next {
+		for _, r := range resourcesOf(s.ports[service]) {
+			if s.held[r.Key].Owner == service {
+				removed[r.Key] = true
+			}
+		}
+	}
+	var update Update
+	for _, change := range changes {
+		for _, r := range resourcesOf(next[change.Service]) {
+			delete(removed, r.Key)
+			if held := s.held[r.Key]; held.Version != r.Version || held.Owner != r.Owner {
+				s.held[r.Key] = r
+				update.Set = append(update.Set, r)
+			}
+		}
+		s.ports[change.Service] = next[change.Service]
+		if len(change.Ports) == 0 {
+			delete(s.ports, change.Service)
+		}
+	}
+	for _, key := range slices.SortedFunc(maps.Keys(removed), Key.compare) {
+		delete(s.held, key)
+		update.Remove = append(update.Remove, key)
+	}
+	return update, failures
+}
+
+// translate returns the resources of each Service by port. A port that cannot be translated keeps what it had and
+// nobody else got.
+func (s *Snapshot) translate(changes []mesh.ServiceChange) (map[mesh.Object]map[uint16][]Resource, []Failure) {
+	var (
+		next     = make(map[mesh.Object]map[uint16][]Resource, len(changes))
+		taken    = map[Key]bool{}
+		failures []Failure
+	)
+	for _, change := range changes {
+		next[change.Service] = make(map[uint16][]Resource, len(change.Ports))
+		for _, p := range change.Ports {
+			resources, err := s.translator.Port(p)
+			if err != nil {
+				failures = append(failures, Failure{Service: change.Service, Port: p.Number, Err: err})
+			}
+			for _, r := range resources {
+				taken[r.Key] = true
+			}
+			next[change.Service][p.Number] = resources
+		}
+	}
+	for _, f := range failures {
+		for _, r := range s.ports[f.Service][f.Port] {
+			if !taken[r.Key] && s.held[r.Key].Owner == f.Service {
+				next[f.Service][f.Port] = append(next[f.Service][f.Port], r)
+			}
+		}
+	}
+	return next, failures
+}
+
+// resourcesOf returns the resources of all ports, in their order.
+func resourcesOf(ports map[uint16][]Resource) []Resource {
+	var all []Resource
+	for _, number := range slices.Sorted(maps.Keys(ports)) {
+		all = append(all, ports[number]...)
+	}
+	return all
+}

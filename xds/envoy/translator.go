@@ -1,0 +1,117 @@
+package envoy
+
+import (
+	"fmt"
+
+	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+
+	"github.com/kubernetes-traffic-manager/traffic/xds/label"
+	"github.com/kubernetes-traffic-manager/traffic/xds/mesh"
+)
+
+// Config is what a person decides about all resources.
+type Config struct {
+	// AccessLog says which requests and connections proxies write to their standard output.
+	AccessLog AccessLog
+}
+
+// A Translator makes Envoy resources of open ports. It holds what is the same in all of them.
+type Translator struct {
+	httpLog, tcpLog []*accesslogv3.AccessLog
+	httpFilters     []*hcmv3.HttpFilter
+	upstream        map[label.Protocol]map[string]*anypb.Any
+}
+
+// NewTranslator returns a Translator; the error is of a configuration that cannot be marshalled.
+func NewTranslator(c Config) (*Translator, error) {
+	var (
+		t   Translator
+		err error
+	)
+	if t.httpLog, err = c.AccessLog.log(httpFormat, httpErrors()); err != nil {
+		return nil, err
+	}
+	if t.tcpLog, err = c.AccessLog.log(tcpFormat, anyFlag()); err != nil {
+		return nil, err
+	}
+	if t.httpFilters, err = httpFilters(); err != nil {
+		return nil, err
+	}
+	if t.upstream, err = upstreamOptions(); err != nil {
+		return nil, err
+	}
+	return &t, nil
+}
+
+// Port returns the resources of an open port, what is referred to before what refers to it.
+func (t *Translator) Port(p mesh.Port) ([]Resource, error) {
+	b := builder{owner: p.Service}
+	b.add(clusterName(p), t.cluster(p))
+	switch p.Protocol {
+	case label.HTTP, label.HTTP2:
+		b.add(clusterName(p), endpoints(p))
+		b.add(clusterName(p), route(p))
+	case label.TCP:
+		b.add(clusterName(p), endpoints(p))
+	case label.Direct:
+	default:
+		return nil, fmt.Errorf("port %d of %s: protocol %d is not known", p.Number, p.Service, p.Protocol)
+	}
+	filter, err := t.filter(p)
+	if err != nil {
+		return nil, fmt.Errorf("port %d of %s: %w", p.Number, p.Service, err)
+	}
+	for _, address := range p.Addresses {
+		l := listener(address, p.Number, filter)
+		b.add(l.Name, l)
+	}
+	return b.resources, b.err
+}
+
+// A builder collects resources and keeps the first error.
+type builder struct {
+	owner     mesh.Object
+	resources []Resource
+	err       error
+}
+
+func (b *builder) add(name string, message proto.Message) {
+	if b.err != nil {
+		return
+	}
+	r, err := NewResource(b.owner, name, message)
+	if err != nil {
+		b.resources, b.err = nil, err
+		return
+	}
+	b.resources = append(b.resources, r)
+}
+
+// clusterName names the cluster of a port, its endpoints and its route. It is an interface: users' queries name it, as
+// envoy_cluster_name="9080|default|reviews".
+func clusterName(p mesh.Port) string {
+	return fmt.Sprintf("%d|%s|%s.outbound", p.Number, p.Service.Namespace, p.Service.Name)
+}
+
+// ads is where proxies get endpoints and routes from. Envoy identifies a subscription by these bytes, so they must never
+// change: with others, a live listener or cluster subscribes anew and waits for an answer that it already had.
+func ads() *corev3.ConfigSource {
+	return &corev3.ConfigSource{
+		ResourceApiVersion:    corev3.ApiVersion_V3,
+		ConfigSourceSpecifier: &corev3.ConfigSource_Ads{Ads: &corev3.AggregatedConfigSource{}},
+	}
+}
+
+// pack wraps the configuration of an extension, the same bytes for the same content.
+func pack(message proto.Message) (*anypb.Any, error) {
+	packed := &anypb.Any{}
+	err := anypb.MarshalFrom(packed, message, proto.MarshalOptions{Deterministic: true})
+	if err != nil {
+		return nil, fmt.Errorf("marshal %s: %w", message.ProtoReflect().Descriptor().FullName(), err)
+	}
+	return packed, nil
+}

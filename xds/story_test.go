@@ -1,0 +1,209 @@
+package xds_test
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/tools/txtar"
+
+	"github.com/kubernetes-traffic-manager/traffic/xds/envoy"
+	"github.com/kubernetes-traffic-manager/traffic/xds/label"
+	"github.com/kubernetes-traffic-manager/traffic/xds/mesh"
+)
+
+var update = flag.Bool("update", false, "write what is into testdata/*.txtar")
+
+// TestStories plays the stories in testdata. Each begins with objects.yaml; files N.apply.yaml and N.delete.yaml are
+// events, N.changes what each changed; the rest is what there is at the end. go test ./xds -update writes it anew.
+func TestStories(t *testing.T) {
+	paths, err := filepath.Glob("testdata/*.txtar")
+	if err != nil || len(paths) == 0 {
+		t.Fatalf("no stories: %v", err)
+	}
+	for _, path := range paths {
+		t.Run(strings.TrimSuffix(filepath.Base(path), ".txtar"), func(t *testing.T) {
+			archive, err := txtar.ParseFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(archive.Comment) == 0 {
+				t.Error("a story begins with a sentence that says what it is about")
+			}
+			got := txtar.Format(play(t, archive))
+			if *update {
+				if err := os.WriteFile(path, got, 0o644); err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			if want := txtar.Format(archive); !bytes.Equal(want, got) {
+				t.Errorf("%s is not what there is (-want +got); if it should be, run go test ./xds -update:\n%s", path, lineDiff(want, got))
+			}
+		})
+	}
+}
+
+// TestEveryLabelHasAStory: a label without a story is a label whose effect nobody reviewed.
+func TestEveryLabelHasAStory(t *testing.T) {
+	var all strings.Builder
+	paths, _ := filepath.Glob("testdata/*.txtar")
+	for _, path := range paths {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all.Write(text)
+	}
+	// Opting in is the webhook's, pods' own ports come with headless Services.
+	elsewhere := []string{label.EnabledKey, "traffic.target.port.<port>"}
+	for _, entry := range label.Table {
+		if name := strings.TrimSuffix(entry.Name, "<port>"); !slices.Contains(elsewhere, entry.Name) && !strings.Contains(all.String(), name) {
+			t.Errorf("no story has %s", entry.Name)
+		}
+	}
+}
+
+// A player is the pipeline from objects to resources, without the I/O at its ends.
+type player struct {
+	mesh     *mesh.Mesh
+	snapshot *envoy.Snapshot
+	live     map[envoy.Key]envoy.Resource
+	problems map[mesh.Object][]label.Problem
+}
+
+func newPlayer(t *testing.T) *player {
+	translator, err := envoy.NewTranslator(envoy.Config{AccessLog: envoy.LogAll})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &player{
+		mesh:     mesh.New(mesh.Config{KubernetesAPI: true}),
+		snapshot: envoy.NewSnapshot(translator),
+		live:     map[envoy.Key]envoy.Resource{},
+		problems: map[mesh.Object][]label.Problem{},
+	}
+}
+
+// flush returns what changed, a line each.
+func (p *player) flush(t *testing.T) []string {
+	changes := p.mesh.Flush()
+	u, failures := p.snapshot.Apply(changes.Services)
+	for _, f := range failures {
+		t.Error(f)
+	}
+	var lines []string
+	for _, l := range changes.Labels {
+		lines = append(lines, fmt.Sprintf("%s: %s %q -> %q", l.Object, l.Key, l.Old, l.New))
+	}
+	for _, r := range u.Set {
+		sign := "~"
+		if _, known := p.live[r.Key]; !known {
+			sign = "+"
+		}
+		p.live[r.Key] = r
+		lines = append(lines, fmt.Sprintf("%s %s %s", sign, typeName(r.Type), r.Name))
+	}
+	for _, key := range u.Remove {
+		delete(p.live, key)
+		lines = append(lines, fmt.Sprintf("- %s %s", typeName(key.Type), key.Name))
+	}
+	for _, c := range changes.Problems {
+		p.problems[c.Object] = c.Problems
+		for _, problem := range c.Problems {
+			lines = append(lines, fmt.Sprintf("! %s: %s", c.Object, problem))
+		}
+		if len(c.Problems) == 0 {
+			delete(p.problems, c.Object)
+			lines = append(lines, fmt.Sprintf("! %s: fixed", c.Object))
+		}
+	}
+	return lines
+}
+
+// play returns the archive with what its inputs lead to.
+func play(t *testing.T, archive *txtar.Archive) *txtar.Archive {
+	var (
+		out     = &txtar.Archive{Comment: archive.Comment}
+		p       = newPlayer(t)
+		objects = map[mesh.Object]func(*mesh.Mesh){}
+	)
+	for _, f := range archive.Files {
+		step, action, _ := strings.Cut(strings.TrimSuffix(f.Name, ".yaml"), ".")
+		switch {
+		case f.Name == "objects.yaml", action == "apply":
+			for o, set := range decode(t, f) {
+				objects[o] = set
+				set(p.mesh)
+			}
+		case action == "delete":
+			for o := range decode(t, f) {
+				delete(objects, o)
+				p.mesh.Delete(o)
+			}
+		default:
+			continue
+		}
+		out.Files = append(out.Files, f)
+		lines := p.flush(t)
+		if action != "" {
+			out.Files = append(out.Files, textFile(step+".changes", lines))
+		}
+		checkReferences(t, p.live)
+	}
+	checkFromScratch(t, objects, p.live)
+	out.Files = append(out.Files, outputs(t, p)...)
+	return out
+}
+
+// checkFromScratch compares with a control plane that starts on the objects as they are at the end.
+func checkFromScratch(t *testing.T, objects map[mesh.Object]func(*mesh.Mesh), live map[envoy.Key]envoy.Resource) {
+	p := newPlayer(t)
+	for _, set := range objects {
+		set(p.mesh)
+	}
+	p.flush(t)
+	for key, r := range live {
+		if p.live[key].Version != r.Version {
+			t.Errorf("%s %s is not the same from scratch", typeName(key.Type), key.Name)
+		}
+	}
+	if len(p.live) != len(live) {
+		t.Errorf("%d resources, %d from scratch", len(live), len(p.live))
+	}
+}
+
+func textFile(name string, lines []string) txtar.File {
+	var text string
+	for _, line := range lines {
+		text += line + "\n"
+	}
+	return txtar.File{Name: name, Data: []byte(text)}
+}
+
+// lineDiff shows the lines that differ, each with its number, from the first to the last of them.
+func lineDiff(want, got []byte) string {
+	w, g := strings.Split(string(want), "\n"), strings.Split(string(got), "\n")
+	start := 0
+	for start < min(len(w), len(g)) && w[start] == g[start] {
+		start++
+	}
+	end := 0
+	for end < min(len(w), len(g))-start && w[len(w)-1-end] == g[len(g)-1-end] {
+		end++
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "@@ line %d\n", start+1)
+	for _, line := range w[start : len(w)-end] {
+		b.WriteString("-" + line + "\n")
+	}
+	for _, line := range g[start : len(g)-end] {
+		b.WriteString("+" + line + "\n")
+	}
+	return b.String()
+}
