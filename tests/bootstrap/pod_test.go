@@ -1,0 +1,382 @@
+// Package bootstrap_test runs what webhook/inject puts into a pod: a real Envoy with the bootstrap, in a network namespace
+// like a pod's, redirected by the rules of cni-plugin.
+package bootstrap_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/x509"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/containernetworking/plugins/pkg/ns"
+	jsonpatch "github.com/evanphx/json-patch/v5"
+	"github.com/vishvananda/netlink"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/kubernetes-traffic-manager/traffic/cni-plugin/apply"
+	"github.com/kubernetes-traffic-manager/traffic/cni-plugin/redirect"
+	"github.com/kubernetes-traffic-manager/traffic/webhook/inject"
+)
+
+// envoy is the binary that the local cluster runs.
+const envoy = "../../.local/bin/envoy"
+
+const (
+	proxyUID = 1337
+	appUID   = 1000
+	podIPv4  = "10.244.0.2"
+	podIPv6  = "fd00:244::2"
+	nodeIPv4 = "10.244.0.1"
+	nodeIPv6 = "fd00:244::1"
+	nodeID   = "web-0.shop"
+	patience = 20 * time.Second
+)
+
+// config is what the chart's defaults make, but for the control plane: it is in the pod's own network namespace.
+func config(ca *x509.Certificate, port uint16) inject.Config {
+	return inject.Config{
+		ProxyImage: "envoy:test", VerifyImage: "verify:test", ImagePullPolicy: corev1.PullIfNotPresent, Verify: true,
+		ProxyUID: proxyUID, ProxyPort: 10000, StatsPort: 8900, Concurrency: 1, LogLevel: "warning", IPv6: true,
+		OutboundPolicy: inject.Block, ControlHost: "localhost", ControlPort: port, CA: []*x509.Certificate{ca},
+	}
+}
+
+// injected is the pod "web-0" of namespace "shop" as the webhook makes it.
+func injected(t *testing.T, c inject.Config) *corev1.Pod {
+	t.Helper()
+	raw := []byte(`{"metadata":{"name":"web-0","namespace":"shop"},"spec":{"containers":[{"name":"app","image":"app"}]}}`)
+	injector, err := inject.New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	result, err := injector.Pod(raw)
+	if err != nil || result.Outcome != inject.Injected {
+		t.Fatalf("not injected: %+v, %v", result, err)
+	}
+	operations, err := json.Marshal(result.Patch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	patch, err := jsonpatch.DecodePatch(operations)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if raw, err = patch.Apply(raw); err != nil {
+		t.Fatal(err)
+	}
+	var pod corev1.Pod
+	if err := json.Unmarshal(raw, &pod); err != nil {
+		t.Fatal(err)
+	}
+	return &pod
+}
+
+// A sandbox is the network namespace of a pod, connected to one that stands for the rest of the world.
+type sandbox struct {
+	pod, world ns.NetNS
+}
+
+func newSandbox(t *testing.T, sysctls ...string) *sandbox {
+	t.Helper()
+	s := &sandbox{pod: newNetNS(t), world: newNetNS(t)}
+	inside(t, s.pod, func() error {
+		for _, path := range sysctls {
+			if err := os.WriteFile("/proc/sys/"+path, []byte("1"), 0o644); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	peer := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "eth0"}, PeerName: "pod0", PeerNamespace: netlink.NsFd(s.world.Fd())}
+	inside(t, s.pod, func() error { return netlink.LinkAdd(peer) })
+	withIPv6 := len(sysctls) == 0
+	inside(t, s.world, func() error { return configure("pod0", nodeIPv4, nodeIPv6, false, true) })
+	inside(t, s.pod, func() error { return configure("eth0", podIPv4, podIPv6, true, withIPv6) })
+	return s
+}
+
+func newNetNS(t *testing.T) ns.NetNS {
+	t.Helper()
+	n, err := ns.TempNetNS()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { n.Close() })
+	return n
+}
+
+// configure gives a link its addresses and brings it and lo up.
+func configure(name, ipv4, ipv6 string, isPod, withIPv6 bool) error {
+	addresses := []string{ipv4 + "/24"}
+	if withIPv6 {
+		addresses = append(addresses, ipv6+"/64")
+	}
+	for _, l := range []string{"lo", name} {
+		link, err := netlink.LinkByName(l)
+		if err != nil {
+			return err
+		}
+		if l == name {
+			for _, a := range addresses {
+				addr, err := netlink.ParseAddr(a)
+				if err != nil {
+					return err
+				}
+				addr.Flags = syscall.IFA_F_NODAD
+				if err := netlink.AddrAdd(link, addr); err != nil {
+					return fmt.Errorf("address %s: %w", a, err)
+				}
+			}
+		}
+		if err := netlink.LinkSetUp(link); err != nil {
+			return err
+		}
+	}
+	if !isPod {
+		return nil
+	}
+	gateways := []string{nodeIPv4}
+	if withIPv6 {
+		gateways = append(gateways, nodeIPv6)
+	}
+	for _, gw := range gateways {
+		if err := netlink.RouteAdd(&netlink.Route{Gw: net.ParseIP(gw)}); err != nil {
+			return fmt.Errorf("route via %s: %w", gw, err)
+		}
+	}
+	return nil
+}
+
+func inside(t *testing.T, n ns.NetNS, do func() error) {
+	t.Helper()
+	if err := n.Do(func(ns.NetNS) error { return do() }); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// redirect programs the pod's network namespace as the CNI plugin does, from the annotation.
+func (s *sandbox) redirect(t *testing.T, pod *corev1.Pod) {
+	t.Helper()
+	spec, err := redirect.Decode(pod.Annotations[redirect.Annotation])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := (apply.Nftables{}).Apply(s.pod, spec); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// client makes each request over a new connection from a network namespace.
+func client(n ns.NetNS) *http.Client {
+	return &http.Client{
+		Timeout: 5 * time.Second,
+		Transport: &http.Transport{
+			DisableKeepAlives: true,
+			DialContext: func(ctx context.Context, network, address string) (c net.Conn, err error) {
+				err = n.Do(func(ns.NetNS) error {
+					c, err = (&net.Dialer{}).DialContext(ctx, network, address)
+					return err
+				})
+				return c, err
+			},
+		},
+	}
+}
+
+// get returns status and body of a GET.
+func get(n ns.NetNS, url string) (int, string, error) {
+	return request(n, http.MethodGet, url, nil)
+}
+
+// post sends so many bytes.
+func post(n ns.NetNS, url string, size int) (int, string, error) {
+	return request(n, http.MethodPost, url, bytes.NewReader(make([]byte, size)))
+}
+
+func request(n ns.NetNS, method, url string, content io.Reader) (int, string, error) {
+	req, err := http.NewRequest(method, url, content)
+	if err != nil {
+		return 0, "", err
+	}
+	res, err := client(n).Do(req)
+	if err != nil {
+		return 0, "", err
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	return res.StatusCode, string(body), err
+}
+
+// A sidecar is a running container traffic-envoy.
+type sidecar struct {
+	*sandbox
+	spec   *corev1.Pod
+	folder string
+	cmd    *exec.Cmd
+	log    *buffer
+	exited chan struct{}
+}
+
+// run starts the sidecar of a pod as the kubelet would: variables expanded, volumes mounted, the user set. wrap may begin
+// the command line.
+func (s *sandbox) run(t *testing.T, pod *corev1.Pod, folder string, wrap ...string) *sidecar {
+	t.Helper()
+	container := pod.Spec.InitContainers[0]
+	expand := strings.NewReplacer("$(POD_NAME)", pod.Name, "$(POD_NAMESPACE)", pod.Namespace, "$(POD_IP)", podIPv4,
+		"/run/traffic/", folder+"/run/", "/var/run/secrets/traffic/", folder+"/token/")
+	command := append(slices.Clone(wrap), envoy)
+	for _, arg := range container.Args {
+		command = append(command, expand.Replace(arg))
+	}
+	c := &sidecar{sandbox: s, spec: pod, folder: folder, log: &buffer{}, exited: make(chan struct{})}
+	c.cmd = exec.Command(command[0], command[1:]...)
+	c.cmd.Stdout, c.cmd.Stderr = c.log, c.log
+	c.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: proxyUID, Gid: proxyUID}}
+	inside(t, s.pod, c.cmd.Start)
+	go func() {
+		_ = c.cmd.Wait()
+		close(c.exited)
+	}()
+	t.Cleanup(func() {
+		c.kill()
+		if t.Failed() {
+			t.Logf("Envoy's output:\n%s", c.log)
+		}
+	})
+	return c
+}
+
+// again starts it as before.
+func (c *sidecar) again(t *testing.T) *sidecar {
+	t.Helper()
+	return c.run(t, c.spec, c.folder)
+}
+
+func (c *sidecar) kill() {
+	_ = c.cmd.Process.Kill()
+	<-c.exited
+}
+
+// volumes are the folders that the sidecar's volumes would be, with a token in them.
+func volumes(t *testing.T, pod *corev1.Pod, token string) string {
+	t.Helper()
+	folder := t.TempDir()
+	for _, name := range []string{"run", "token"} {
+		path := filepath.Join(folder, name)
+		if err := os.Mkdir(path, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chown(path, proxyUID, proxyUID); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// The folder above must be open to Envoy's user.
+	if err := os.Chmod(filepath.Dir(folder), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	project(t, pod, folder, token)
+	return folder
+}
+
+// project writes the projected volume as the kubelet does: a new folder, to which the link ..data is swapped in one step.
+func project(t *testing.T, pod *corev1.Pod, folder, token string) {
+	t.Helper()
+	volume := filepath.Join(folder, "token")
+	current, err := os.MkdirTemp(volume, "..2026_")
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := map[string]string{
+		"token": token,
+		"token-sds.json": strings.ReplaceAll(pod.Annotations[inject.TokenFileAnnotation],
+			"/var/run/secrets/traffic/", volume+"/"),
+	}
+	for name, content := range files {
+		if err := os.WriteFile(filepath.Join(current, name), []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := os.Lstat(filepath.Join(volume, name)); err != nil {
+			link(t, filepath.Join("..data", name), filepath.Join(volume, name))
+		}
+	}
+	if err := os.Chmod(current, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	link(t, filepath.Base(current), filepath.Join(volume, "..data_tmp"))
+	before, _ := os.Readlink(filepath.Join(volume, "..data"))
+	if err := os.Rename(filepath.Join(volume, "..data_tmp"), filepath.Join(volume, "..data")); err != nil {
+		t.Fatal(err)
+	}
+	if before != "" {
+		if err := os.RemoveAll(filepath.Join(volume, before)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func link(t *testing.T, to, path string) {
+	t.Helper()
+	if err := os.Symlink(to, path); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// ready waits until the startup probe would succeed.
+func (c *sidecar) ready(t *testing.T) {
+	t.Helper()
+	eventually(t, "/ready answers 200", func() error {
+		select {
+		case <-c.exited:
+			t.Fatalf("Envoy ended: %v", c.cmd.ProcessState)
+		default:
+		}
+		status, _, err := get(c.world, "http://"+podIPv4+":8900/ready")
+		if err == nil && status != http.StatusOK {
+			err = fmt.Errorf("status %d", status)
+		}
+		return err
+	})
+}
+
+// eventually polls until there is no error.
+func eventually(t *testing.T, what string, try func() error) {
+	t.Helper()
+	var err error
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		if err = try(); err == nil {
+			return
+		}
+	}
+	t.Fatalf("not in %s: %s: %v", patience, what, err)
+}
+
+// A buffer collects output of a process while it runs.
+type buffer struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
+}

@@ -1,0 +1,34 @@
+package bootstrap_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+)
+
+// TestTokenRotation: the kubelet renews the token by swapping the volume's folder; from then on a new stream carries the new
+// one, however often that happens.
+func TestTokenRotation(t *testing.T) {
+	s := newSandbox(t)
+	c := newControl(t, s, nil).open()
+	pod := injected(t, config(c.ca, c.port))
+	folder := volumes(t, pod, "token-0")
+	s.run(t, pod, folder).ready(t)
+	if got := receive(t, c.tokens); got != "Bearer token-0" {
+		t.Fatalf("authorization %q, want the token", got)
+	}
+	for i := 1; i <= 4; i++ {
+		before, want := fmt.Sprintf("Bearer token-%d", i-1), fmt.Sprintf("Bearer token-%d", i)
+		project(t, pod, folder, fmt.Sprintf("token-%d", i))
+		for deadline := time.Now().Add(patience); ; {
+			c.hangUp <- struct{}{}
+			got := receive(t, c.tokens)
+			if got == want {
+				break
+			}
+			if got != before || time.Now().After(deadline) {
+				t.Fatalf("authorization %q, want %q soon after the rotation", got, want)
+			}
+		}
+	}
+}

@@ -1,0 +1,223 @@
+// Package inject turns a Pod into the same Pod with an Envoy sidecar: raw JSON in, a few JSON patch operations out.
+//
+// It is pure, and it never rewrites what it was given: everything that it does not add is JSON-equal afterwards, fields
+// that it does not know included. What it adds is the same in every pod, but for the redirect spec.
+package inject
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"gomodules.xyz/jsonpatch/v2"
+
+	"github.com/kubernetes-traffic-manager/traffic/cni-plugin/redirect"
+	"github.com/kubernetes-traffic-manager/traffic/webhook/patch"
+	"github.com/kubernetes-traffic-manager/traffic/xds/label"
+)
+
+// Annotations that an injected pod gets, besides redirect.Annotation.
+const (
+	// ProxyAnnotation marks pods that have an Envoy; Prometheus keeps those where it is set.
+	ProxyAnnotation = "traffic.envoy.proxy"
+	// BootstrapAnnotation is the BootstrapVersion that the pod will live with.
+	BootstrapAnnotation = "traffic.envoy.bootstrap-version"
+	// TokenFileAnnotation holds a file of Envoy's, which the pod mounts through the downward API.
+	TokenFileAnnotation = "traffic.envoy.token-file"
+)
+
+// An Outcome is what became of a pod, as one word for logs and metrics.
+type Outcome string
+
+// The outcomes.
+const (
+	Injected        Outcome = "injected"
+	AlreadyInjected Outcome = "already-injected" // by an earlier call; at most its containers were moved to the front
+	HostNetwork     Outcome = "host-network"     // unchanged: the node's network is not ours to redirect
+	Windows         Outcome = "windows"          // unchanged
+	MirrorPod       Outcome = "mirror-pod"       // unchanged: it only shows a static pod
+	OptedOut        Outcome = "opted-out"        // unchanged: the pod's own label is false
+	Refused         Outcome = "refused"
+)
+
+// A Result says what to do with a pod.
+type Result struct {
+	Outcome Outcome
+	// Patch changes the pod; empty when it stays as it is.
+	Patch []jsonpatch.Operation
+	// Refusal says why the pod cannot be injected and what to do, when Outcome is Refused.
+	Refusal string
+	// Warnings are for the person who created the pod.
+	Warnings []string
+}
+
+// An Injector adds one kind of sidecar. Its parts that are the same in every pod are marshalled once.
+type Injector struct {
+	config Config
+	// containers are for the front of the init containers: the proxy, then the check. lean is the same without
+	// resources, for pods that have some as a whole.
+	containers, lean []json.RawMessage
+	volumes          []json.RawMessage
+	annotations      map[string]string
+}
+
+// New makes an Injector, or says which values of the configuration are not valid.
+func New(c Config) (*Injector, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	tokenFile, err := tokenFile()
+	if err != nil {
+		return nil, err
+	}
+	i := &Injector{config: c, annotations: map[string]string{
+		ProxyAnnotation:     "sidecar",
+		BootstrapAnnotation: BootstrapVersion,
+		TokenFileAnnotation: tokenFile,
+	}}
+	if i.containers, err = c.initContainers(); err != nil {
+		return nil, err
+	}
+	if i.lean, err = c.withoutResources().initContainers(); err != nil {
+		return nil, err
+	}
+	for _, v := range volumes() {
+		raw, err := marshalled(v)
+		if err != nil {
+			return nil, err
+		}
+		i.volumes = append(i.volumes, raw)
+	}
+	return i, nil
+}
+
+// Pod injects a Pod, given as the bytes that were received. A pod template is a Pod without a name. The error says that
+// it is not one.
+func (i *Injector) Pod(raw []byte) (Result, error) {
+	p, err := decode(raw)
+	if err != nil {
+		return Result{}, err
+	}
+	if outcome, warning := leaveAlone(p); outcome != "" {
+		return Result{Outcome: outcome, Warnings: warning}, nil
+	}
+	injected := isInjected(p)
+	if found := i.config.clashes(p, injected); len(found) > 0 {
+		return Result{Outcome: Refused, Refusal: "cannot inject Envoy: " + strings.Join(found, "; ") + "; or label the pod " + label.EnabledKey + "=false"}, nil
+	}
+	if injected {
+		ops, err := toFront(p, raw)
+		return Result{Outcome: AlreadyInjected, Patch: ops}, err
+	}
+	return i.add(p)
+}
+
+// leaveAlone says why a pod that was sent for injection stays as it is.
+func leaveAlone(p *pod) (Outcome, []string) {
+	settings, _ := label.Parse(label.Pod, p.Metadata.Labels)
+	switch {
+	case p.isMirror():
+		return MirrorPod, nil
+	case settings.Enabled != nil && !*settings.Enabled:
+		return OptedOut, nil
+	case p.Spec.HostNetwork:
+		return HostNetwork, []string{"no Envoy is injected: the pod uses hostNetwork"}
+	case p.isWindows():
+		return Windows, []string{"no Envoy is injected: it needs a Linux pod, this is a Windows pod"}
+	}
+	return "", nil
+}
+
+// isInjected reports whether the pod has our sidecar from an earlier call, with all that belongs to it. The container's
+// content is not compared: by now the API server and other webhooks have added to it.
+func isInjected(p *pod) bool {
+	for _, key := range []string{redirect.Annotation, ProxyAnnotation, BootstrapAnnotation, TokenFileAnnotation} {
+		if p.Metadata.Annotations[key] == "" {
+			return false
+		}
+	}
+	return slices.ContainsFunc(p.Spec.InitContainers, func(c container) bool { return c.Name == ProxyContainer })
+}
+
+// add is the patch of a pod that has nothing of ours.
+func (i *Injector) add(p *pod) (Result, error) {
+	spec, warnings := exclude(i.config.redirectSpec(), p.Metadata.Annotations)
+	encoded, err := redirect.Encode(spec)
+	if err != nil {
+		return Result{}, err
+	}
+	if p.Spec.DNSPolicy == "None" || p.Spec.DNSPolicy == "Default" {
+		warnings = append(warnings, fmt.Sprintf(
+			"dnsPolicy %s: Envoy may not find %s, then the pod does not start; use ClusterFirst", p.Spec.DNSPolicy, i.config.ControlHost))
+	}
+	annotations := map[string]string{redirect.Annotation: encoded}
+	for key, value := range i.annotations {
+		annotations[key] = value
+	}
+	containers := i.containers
+	if p.Spec.Resources != nil {
+		containers = i.lean
+	}
+	ops := patch.Set(patch.Of("metadata", "annotations"), p.Metadata.Annotations, annotations)
+	ops = append(ops, first(patch.Of("spec", "initContainers"), p.Spec.InitContainers == nil, containers)...)
+	ops = append(ops, last(patch.Of("spec", "volumes"), p.Spec.Volumes == nil, i.volumes)...)
+	return Result{Outcome: Injected, Patch: ops, Warnings: warnings}, nil
+}
+
+// first puts values at the front of an array, last at its end. The array may be missing.
+func first(array patch.Path, missing bool, values []json.RawMessage) []jsonpatch.Operation {
+	if missing {
+		return []jsonpatch.Operation{patch.Add(array, values)}
+	}
+	ops := make([]jsonpatch.Operation, len(values))
+	for n, value := range values {
+		ops[n] = patch.Add(array.Index(n), value)
+	}
+	return ops
+}
+
+func last(array patch.Path, missing bool, values []json.RawMessage) []jsonpatch.Operation {
+	if missing {
+		return []jsonpatch.Operation{patch.Add(array, values)}
+	}
+	ops := make([]jsonpatch.Operation, len(values))
+	for n, value := range values {
+		ops[n] = patch.Add(array.End(), value)
+	}
+	return ops
+}
+
+// toFront moves our containers back to the front of the init containers, where another webhook put its own. They are
+// moved as they are.
+func toFront(p *pod, raw []byte) ([]jsonpatch.Operation, error) {
+	var names, ours []string
+	for _, c := range p.Spec.InitContainers {
+		names = append(names, c.Name)
+	}
+	for _, name := range []string{ProxyContainer, VerifyContainer} {
+		if slices.Contains(names, name) {
+			ours = append(ours, name)
+		}
+	}
+	if slices.Equal(names[:len(ours)], ours) {
+		return nil, nil
+	}
+	contents, err := rawInitContainers(raw)
+	if err != nil {
+		return nil, err
+	}
+	var ops []jsonpatch.Operation
+	array := patch.Of("spec", "initContainers")
+	for place, name := range ours {
+		at := slices.Index(names, name)
+		if at == place {
+			continue
+		}
+		content := contents[at]
+		ops = append(ops, patch.Remove(array.Index(at)), patch.Add(array.Index(place), content))
+		names = slices.Insert(slices.Delete(names, at, at+1), place, name)
+		contents = slices.Insert(slices.Delete(contents, at, at+1), place, content)
+	}
+	return ops, nil
+}

@@ -1,0 +1,108 @@
+package inject
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	kjson "sigs.k8s.io/json"
+)
+
+// A pod is what injection reads of a Pod. It is never written back: patches are made against the bytes received, so
+// fields that are not here, and fields of later Kubernetes versions, stay as they are.
+type pod struct {
+	Metadata *metadata `json:"metadata"`
+	Spec     *podSpec  `json:"spec"`
+}
+
+type metadata struct {
+	Labels       map[string]string `json:"labels"`
+	Annotations  map[string]string `json:"annotations"`
+}
+
+type podSpec struct {
+	InitContainers      []container       `json:"initContainers"`
+	Containers          []container       `json:"containers"`
+	EphemeralContainers []container       `json:"ephemeralContainers"`
+	Volumes             []volume          `json:"volumes"`
+	HostNetwork         bool              `json:"hostNetwork"`
+	DNSPolicy           string            `json:"dnsPolicy"`
+	NodeSelector        map[string]string `json:"nodeSelector"`
+	OS                  *operatingSystem  `json:"os"`
+	SecurityContext     *securityContext  `json:"securityContext"`
+	// Resources is there when the pod as a whole has requests or limits.
+	Resources *struct{} `json:"resources"`
+}
+
+type container struct {
+	Name            string           `json:"name"`
+	Ports           []containerPort  `json:"ports"`
+	SecurityContext *securityContext `json:"securityContext"`
+}
+
+type containerPort struct {
+	ContainerPort int64  `json:"containerPort"`
+	Protocol      string `json:"protocol"`
+}
+
+type securityContext struct {
+	RunAsUser *int64 `json:"runAsUser"`
+}
+
+type volume struct {
+	Name string `json:"name"`
+}
+
+type operatingSystem struct {
+	Name string `json:"name"`
+}
+
+// decode reads a Pod, or a pod template, which has the same shape. Names of fields are compared exactly, as the API
+// server does.
+func decode(raw []byte) (*pod, error) {
+	var p pod
+	if err := kjson.UnmarshalCaseSensitivePreserveInts(raw, &p); err != nil {
+		return nil, fmt.Errorf("decode pod: %w", err)
+	}
+	if p.Metadata == nil {
+		return nil, errors.New("decode pod: no metadata")
+	}
+	if p.Spec == nil {
+		return nil, errors.New("decode pod: no spec")
+	}
+	return &p, nil
+}
+
+// rawInitContainers returns each init container as it was received.
+func rawInitContainers(raw []byte) ([]json.RawMessage, error) {
+	var p struct {
+		Spec struct {
+			InitContainers []json.RawMessage `json:"initContainers"`
+		} `json:"spec"`
+	}
+	if err := kjson.UnmarshalCaseSensitivePreserveInts(raw, &p); err != nil {
+		return nil, fmt.Errorf("decode init containers: %w", err)
+	}
+	return p.Spec.InitContainers, nil
+}
+
+// containers returns all containers of the pod, in the order in which they start.
+func (p *pod) containers() []container {
+	all := make([]container, 0, len(p.Spec.InitContainers)+len(p.Spec.Containers)+len(p.Spec.EphemeralContainers))
+	all = append(all, p.Spec.InitContainers...)
+	all = append(all, p.Spec.Containers...)
+	return append(all, p.Spec.EphemeralContainers...)
+}
+
+func (p *pod) isWindows() bool {
+	if p.Spec.OS != nil {
+		return p.Spec.OS.Name == "windows"
+	}
+	return p.Spec.NodeSelector["kubernetes.io/os"] == "windows"
+}
+
+// isMirror reports whether the pod only shows a static pod of a node, which runs whatever the API server says.
+func (p *pod) isMirror() bool {
+	_, mirror := p.Metadata.Annotations["kubernetes.io/config.mirror"]
+	return mirror
+}
