@@ -1,0 +1,2 @@
+// Package envoy holds the control plane's resources to the real Envoy.
+package envoy
