@@ -14,7 +14,7 @@ import (
 )
 
 // ErrDown says that the cluster does not run.
-var ErrDown = errors.New("the cluster is down; start it with: cluster up")
+var ErrDown = errors.New("the cluster is down")
 
 // Status lists the node's components in the order of their needs, or fails
 // with ErrDown.

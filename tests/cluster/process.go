@@ -15,6 +15,13 @@ import (
 	"github.com/kubernetes-traffic-manager/traffic/tests/cluster/node"
 )
 
+// Running reports whether the cluster's node has been started; its components
+// may not be ready.
+func (c *Cluster) Running() (bool, error) {
+	pid, err := c.pid()
+	return pid != 0, err
+}
+
 // pid is the init process's PID on the machine, 0 if it does not run.
 func (c *Cluster) pid() (int, error) { return runningPID(c.Dir("node.pid")) }
 
@@ -37,7 +44,7 @@ func runningPID(file string) (int, error) {
 
 // startNode starts the init process in namespaces of its own and plugs the
 // network cable in.
-func (c *Cluster) startNode(context.Context) error {
+func (c *Cluster) startNode(ctx context.Context) error {
 	if err := os.MkdirAll(c.Dir("logs"), 0o700); err != nil {
 		return fmt.Errorf("create the log directory: %w", err)
 	}
@@ -69,15 +76,36 @@ func (c *Cluster) startNode(context.Context) error {
 		return fmt.Errorf("start the init process: %w", err)
 	}
 	waiting.Close()
-	// Reaped if it ends while this program still runs.
-	go func() { _ = cmd.Wait() }()
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
 	if err := c.plugCable(cmd.Process.Pid); err != nil {
 		return errors.Join(err, cmd.Process.Kill())
 	}
+	if err := until(ctx, c.recorded(ended)); err != nil {
+		return fmt.Errorf("%w; its log is %s", err, c.Log("node"))
+	}
+	// From here on the node lives on without this program.
 	if _, err := io.WriteString(plugged, "!"); err != nil {
 		return fmt.Errorf("tell the init process of its network: %w; its log is %s", err, c.Log("node"))
 	}
 	return nil
+}
+
+// recorded makes a question whether the init process has recorded its PID, so
+// that the next program finds it. ended gets the end of that process.
+func (c *Cluster) recorded(ended <-chan error) func(context.Context) error {
+	return func(context.Context) error {
+		select {
+		case err := <-ended:
+			return errors.Join(ErrDown, fmt.Errorf("the init process ended: %w", err))
+		default:
+		}
+		pid, err := c.pid()
+		if err == nil && pid == 0 {
+			err = errors.New("the init process has not recorded its PID")
+		}
+		return err
+	}
 }
 
 // listenRegistry opens the registry's listener on the machine, for the node's

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -16,12 +17,13 @@ func (c *Cluster) step(ctx context.Context, name string, run func(context.Contex
 	return nil
 }
 
-// until asks every 50 ms until the answer is nil, or ctx ends.
+// until asks every 50 ms until the answer is nil, the cluster is down, or ctx
+// ends.
 func until(ctx context.Context, ask func(context.Context) error) error {
 	for {
 		err := ask(ctx)
-		if err == nil {
-			return nil
+		if err == nil || errors.Is(err, ErrDown) {
+			return err
 		}
 		select {
 		case <-ctx.Done():

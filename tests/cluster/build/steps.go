@@ -25,7 +25,7 @@ var debian = []struct{ program, pkg string }{
 	{"runc", "runc"},
 	{"nft", "nftables"},
 	{"curl", "curl"},
-	{"busybox", "busybox-static"},
+	{"busybox", "busybox"},
 }
 
 // steps lists what is to be made, the slowest first.

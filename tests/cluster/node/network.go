@@ -62,11 +62,16 @@ func defaultRoute(gateway netip.Addr) *net.IPNet {
 	return &net.IPNet{IP: net.IPv6zero, Mask: net.CIDRMask(0, 128)}
 }
 
+// bridgeMAC stays as it is. A bridge without one of its own takes a pod's, and
+// changes it when that pod goes, and then all others send into the void until
+// they ask again.
+var bridgeMAC = net.HardwareAddr{0x02, 0x00, 0x0a, 0xf4, 0x00, 0x01}
+
 // addBridge makes the pods' bridge before the first pod does, so that its IPv6
 // address is there at once, without the second that looking for duplicates takes.
 func addBridge() error {
 	attrs := netlink.NewLinkAttrs()
-	attrs.Name = bridgeName
+	attrs.Name, attrs.HardwareAddr = bridgeName, bridgeMAC
 	if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: attrs}); err != nil {
 		return fmt.Errorf("add the bridge %s: %w", bridgeName, err)
 	}

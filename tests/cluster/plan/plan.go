@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"regexp"
+	"slices"
 )
 
 // DefaultName is the cluster that the repository's own commands use. Its
@@ -45,6 +46,9 @@ const RegistryHost = "localhost:5000"
 // names that also make a DNS label, a cgroup and a file name.
 var validName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,30}$`)
 
+// sharedDirs are the state directory's folders that belong to no one cluster.
+var sharedDirs = []string{"bin", "images", "registry"}
+
 // Plan is one cluster's paths and addresses. Make it with New.
 type Plan struct {
 	Name  string
@@ -58,6 +62,9 @@ type Plan struct {
 func New(name, state string, net int) (*Plan, error) {
 	if !validName.MatchString(name) {
 		return nil, fmt.Errorf("cluster name %q: want at most 31 lower case letters, digits and dashes, a letter first", name)
+	}
+	if slices.Contains(sharedDirs, name) {
+		return nil, fmt.Errorf("cluster name %q: the state directory has a folder of that name for all clusters", name)
 	}
 	if !filepath.IsAbs(state) {
 		return nil, fmt.Errorf("state directory %q: want an absolute path", state)
