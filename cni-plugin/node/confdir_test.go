@@ -1,0 +1,237 @@
+package node
+
+import (
+	"bytes"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/containernetworking/cni/libcni"
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/tools/txtar"
+
+	"github.com/kubernetes-traffic-manager/traffic/cni-plugin/plugin"
+)
+
+// snapshot is a folder's files with their modes.
+func snapshot(t testing.TB, dir string) map[string]string {
+	t.Helper()
+	files := map[string]string{}
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		info, err := os.Stat(path)
+		if err != nil {
+			return err
+		}
+		name, err := filepath.Rel(dir, path)
+		files[name] = fmt.Sprintf("%v\n%s", info.Mode().Perm(), data)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
+}
+
+func write(t testing.TB, path string, data []byte, mode fs.FileMode) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, data, mode); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(path, mode); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func applyAll(t testing.TB, changes []change, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range changes {
+		if err := c.apply(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Each story is a configuration folder as network plugins leave it: the files
+// before, and under want/ those that installing makes of them. A second install
+// changes nothing, and an uninstall gives back every byte and mode.
+func TestConfDirStories(t *testing.T) {
+	stories, err := filepath.Glob("testdata/confdir/*.txtar")
+	if err != nil || len(stories) == 0 {
+		t.Fatalf("no stories: %v", err)
+	}
+	for _, story := range stories {
+		t.Run(strings.TrimSuffix(filepath.Base(story), ".txtar"), func(t *testing.T) {
+			a, err := txtar.ParseFile(story)
+			if err != nil {
+				t.Fatal(err)
+			}
+			dir, wantDir := t.TempDir(), t.TempDir()
+			for i, f := range a.Files {
+				mode := []fs.FileMode{0o644, 0o600}[i%2]
+				if name, ok := strings.CutPrefix(f.Name, "want/"); ok {
+					mode = 0o644
+					if info, err := os.Stat(filepath.Join(dir, strings.ReplaceAll(name, derivedSuffix, ".conf"))); err == nil {
+						mode = info.Mode().Perm()
+					}
+					write(t, filepath.Join(wantDir, name), f.Data, mode)
+					continue
+				}
+				write(t, filepath.Join(dir, f.Name), f.Data, mode)
+				write(t, filepath.Join(wantDir, f.Name), f.Data, mode)
+			}
+			before := snapshot(t, dir)
+
+			changes, err := planInstall(dir, testEntry(t))
+			applyAll(t, changes, err)
+			if diff := cmp.Diff(snapshot(t, wantDir), snapshot(t, dir)); diff != "" {
+				t.Errorf("installed (-want +got):\n%s", diff)
+			}
+			if changes, err := planInstall(dir, testEntry(t)); err != nil || len(changes) != 0 {
+				t.Errorf("second install: %v, %v", changes, err)
+			}
+			if got := chained(t, dir); got != plugin.Type {
+				t.Errorf("the runtime ends its chain with %q", got)
+			}
+
+			changes, err = planUninstall(dir)
+			applyAll(t, changes, err)
+			if diff := cmp.Diff(before, snapshot(t, dir)); diff != "" {
+				t.Errorf("uninstalled (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// chained loads the folder as containerd and CRI-O do, and names the last
+// plugin of the network that they use.
+func chained(t *testing.T, dir string) string {
+	t.Helper()
+	paths, err := libcni.ConfFiles(dir, []string{".conf", ".conflist", ".json"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range paths { // ConfFiles sorts by name
+		if valid(path) != nil {
+			continue
+		}
+		if !strings.HasSuffix(path, ".conflist") {
+			return "only " + path
+		}
+		list, err := libcni.NetworkConfFromFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return list.Plugins[len(list.Plugins)-1].Network.Type
+	}
+	return ""
+}
+
+// Without a network there is nothing to chain to: the agent says what it waits
+// for and which files it could not read.
+func TestInstallWithoutNetwork(t *testing.T) {
+	for name, c := range map[string]struct {
+		files map[string]string
+		want  string
+	}{
+		"empty folder":       {nil, "has not written one"},
+		"half written":       {map[string]string{"10-a.conflist": `{"name":"a","plugins":[`}, "10-a.conflist: error parsing"},
+		"no plugins":         {map[string]string{"10-a.conflist": `{"name":"a","plugins":[]}`}, "no plugins"},
+		"list in a conf":     {map[string]string{"10-a.conf": `{"name":"a","plugins":[{"type":"bridge"}]}`}, "missing 'type'"},
+		"plugins in folder":  {map[string]string{"10-a.conflist": `{"name":"a"}`, "a/1.conf": `{"type":"bridge"}`}, "has no plugins of its own"},
+		"ours alone":         {map[string]string{"10-a.conflist": `{"name":"a","plugins":[{"type":"traffic-cni"}]}`}, "only plugin"},
+		"other extensions":   {map[string]string{"10-a.conflist.bak": `{"name":"a","plugins":[{"type":"bridge"}]}`}, "has not written one"},
+		"ours, but not from": {map[string]string{"10-a" + derivedSuffix: `{"name":"a","plugins":[{"type":"bridge"}]}`}, "has not written one"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			for file, data := range c.files {
+				write(t, filepath.Join(dir, file), []byte(data), 0o644)
+			}
+			before := snapshot(t, dir)
+			changes, err := planInstall(dir, testEntry(t))
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%v, %v; want %q", changes, err, c.want)
+			}
+			if diff := cmp.Diff(before, snapshot(t, dir)); diff != "" {
+				t.Errorf("changed:\n%s", diff)
+			}
+		})
+	}
+	if _, err := planInstall(filepath.Join(t.TempDir(), "missing"), testEntry(t)); err == nil {
+		t.Error("a missing folder is no error")
+	}
+}
+
+// A file that several names stand for stays one file.
+func TestLinkKeepsItsTarget(t *testing.T) {
+	dir, elsewhere := t.TempDir(), t.TempDir()
+	target := filepath.Join(elsewhere, "real")
+	write(t, target, []byte(`{"name":"a","plugins":[{"type":"bridge"}]}`), 0o640)
+	link := filepath.Join(dir, "10-a.conflist")
+	if err := os.Symlink(target, link); err != nil {
+		t.Fatal(err)
+	}
+	changes, err := planInstall(dir, testEntry(t))
+	applyAll(t, changes, err)
+	if to, err := os.Readlink(link); err != nil || to != target {
+		t.Errorf("link points to %q, %v", to, err)
+	}
+	if data, err := os.ReadFile(target); err != nil || !bytes.Contains(data, []byte(plugin.Type)) {
+		t.Errorf("target is %s, %v", data, err)
+	}
+}
+
+// The binary that pods start with is never missing, half written or not
+// executable, and a write that was cut off leaves nothing behind.
+func TestInstallBinary(t *testing.T) {
+	dir := t.TempDir()
+	source, path := filepath.Join(dir, "source"), filepath.Join(dir, "bin", "traffic-cni")
+	write(t, source, []byte("release 1"), 0o600)
+	write(t, filepath.Join(dir, "bin", ".traffic-cni-123.tmp"), []byte("rel"), 0o600)
+	if err := removeLeftovers(filepath.Dir(path)); err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range []struct {
+		name      string
+		do        func()
+		installed bool
+	}{
+		{"first time", func() {}, true},
+		{"again", func() {}, false},
+		{"removed", func() { os.Remove(path) }, true},
+		{"overwritten", func() { write(t, path, []byte("other"), 0o755) }, true},
+		{"not executable", func() { os.Chmod(path, 0o644) }, true},
+		{"link to it", func() { os.Remove(path); os.Symlink(source, path) }, true},
+		{"new release", func() { write(t, source, []byte("release 2"), 0o600) }, true},
+		{"again", func() {}, false},
+	} {
+		step.do()
+		installed, err := installBinary(source, path)
+		if err != nil || installed != step.installed {
+			t.Errorf("%s: installed %v, %v", step.name, installed, err)
+		}
+		want, _ := os.ReadFile(source)
+		if got := snapshot(t, filepath.Dir(path)); len(got) != 1 || got["traffic-cni"] != "-rwxr-xr-x\n"+string(want) {
+			t.Errorf("%s: folder is %v", step.name, got)
+		}
+	}
+	if _, err := installBinary(filepath.Join(dir, "missing"), path); err == nil {
+		t.Error("a missing source is no error")
+	}
+}
