@@ -14,9 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	clienttesting "k8s.io/client-go/testing"
 
 	"github.com/kubernetes-traffic-manager/traffic/cni-plugin/plugin"
 )
@@ -82,9 +80,7 @@ func TestUninstall(t *testing.T) {
 		},
 		"rights deleted": func(n *testNode) {
 			n.await("the DaemonSet is seen", func() bool { return n.agent.sawDaemonSet.Load() })
-			n.client.PrependReactor("get", "daemonsets", func(clienttesting.Action) (bool, runtime.Object, error) {
-				return true, nil, apierrors.NewForbidden(schema.GroupResource{Resource: "daemonsets"}, "traffic-node", nil)
-			})
+			n.forbid.Store(true)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
