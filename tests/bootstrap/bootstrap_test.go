@@ -148,10 +148,10 @@ func TestBlocked(t *testing.T) {
 		t.Errorf("a client that speaks no HTTP was closed after %s, want at once", took)
 	}
 	for _, line := range []string{
-		"GET 10.96.0.9:9080/reviews/0 404 10.96.0.9:9080 blocked: ",
-		"GET [fd00:96::9]:9080/reviews/0 404 [fd00:96::9]:9080 blocked: ",
-		"TCP 10.96.0.9:5432 blocked: ",
-		"TCP 10.96.0.9:5433 blocked: ",
+		"] GET /reviews/0 HTTP/1.1 404 0 67 - 10.96.0.9:9080 blocked: no label opens 10.96.0.9:9080\n",
+		"] GET /reviews/0 HTTP/1.1 404 0 67 - [fd00:96::9]:9080 blocked: no label opens [fd00:96::9]:9080\n",
+		"- 10.96.0.9:5432 blocked: no label opens this address\n",
+		" 10.96.0.9:5433 blocked: no label opens this address\n",
 	} {
 		c.logs(t, line, 1)
 	}

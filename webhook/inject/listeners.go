@@ -134,28 +134,32 @@ func (c Config) statsListener() object {
 	}
 }
 
-// reason ends each line of the access log that tells of something blocked.
-const reason = " blocked: no label opens this address\n"
+// The columns are those of every other line of the access log: time, method, path, protocol, status, duration in ms, bytes
+// sent to the client, Envoy's flags; then where the connection wanted to go, and why it did not.
+const (
+	httpFormat  = "[%START_TIME%] %REQ(:METHOD)% %REQ(:PATH)% %PROTOCOL% %RESPONSE_CODE% " + blockedTail + " %REQ(:AUTHORITY)%\n"
+	tcpFormat   = "[%START_TIME%] - %DOWNSTREAM_LOCAL_ADDRESS% TCP - " + blockedTail + " this address\n"
+	blockedTail = "%DURATION% %BYTES_SENT% %RESPONSE_FLAGS% %DOWNSTREAM_LOCAL_ADDRESS% blocked: no label opens"
+)
 
 // blockedRequests is one line per blocked request; what was no HTTP has no method.
 func blockedRequests() list {
-	http := logLine("%REQ(:METHOD)% %REQ(:AUTHORITY)%%REQ(:PATH)% %RESPONSE_CODE% %DOWNSTREAM_LOCAL_ADDRESS%" + reason)
-	http["filter"] = object{"header_filter": object{"header": object{"name": ":method", "present_match": true}}}
-	other := logLine("TCP %DOWNSTREAM_LOCAL_ADDRESS%" + reason)
-	other["filter"] = object{"header_filter": object{"header": object{"name": ":method", "present_match": false}}}
-	return list{http, other}
+	withMethod := func(present bool) object {
+		return object{"header_filter": object{"header": object{"name": ":method", "present_match": present}}}
+	}
+	return list{logLine(httpFormat, withMethod(true)), logLine(tcpFormat, withMethod(false))}
 }
 
 // silentConnections is one line per connection on which the client said nothing, so that there was no request.
 func silentConnections() list {
-	line := logLine("TCP %DOWNSTREAM_LOCAL_ADDRESS%" + reason)
-	line["filter"] = object{"extension_filter": typed("envoy.access_loggers.extension_filters.cel",
-		"extensions.access_loggers.filters.cel.v3.ExpressionFilter", object{"expression": "request.total_size == 0"})}
-	return list{line}
+	return list{logLine(tcpFormat, object{"extension_filter": typed("envoy.access_loggers.extension_filters.cel",
+		"extensions.access_loggers.filters.cel.v3.ExpressionFilter", object{"expression": "request.total_size == 0"})})}
 }
 
-func logLine(format string) object {
-	return typed("envoy.access_loggers.stdout", "extensions.access_loggers.stream.v3.StdoutAccessLog", object{
-		"log_format": object{"text_format_source": object{"inline_string": "%START_TIME% " + format}},
+func logLine(format string, filter object) object {
+	line := typed("envoy.access_loggers.stdout", "extensions.access_loggers.stream.v3.StdoutAccessLog", object{
+		"log_format": object{"text_format_source": object{"inline_string": format}},
 	})
+	line["filter"] = filter
+	return line
 }

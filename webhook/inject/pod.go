@@ -16,8 +16,8 @@ type pod struct {
 }
 
 type metadata struct {
-	Labels       map[string]string `json:"labels"`
-	Annotations  map[string]string `json:"annotations"`
+	Labels      map[string]string `json:"labels"`
+	Annotations map[string]string `json:"annotations"`
 }
 
 type podSpec struct {
