@@ -244,4 +244,3 @@ func (n *testNode) awaitEvent(pod, reason, text string) {
 }
 
 var injected = map[string]string{redirect.Annotation: specValue}
-

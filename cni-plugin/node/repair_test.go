@@ -150,4 +150,3 @@ func TestUnknownRuntime(t *testing.T) {
 		}
 	}
 }
-
