@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 
 	"github.com/kubernetes-traffic-manager/traffic/tests/cluster/plan"
 )
@@ -42,18 +43,43 @@ func New(opts Options) (*Cluster, error) {
 	if err != nil {
 		return nil, fmt.Errorf("state directory %q: %w", opts.State, err)
 	}
-	net := -1
-	if opts.Net != nil {
-		net = *opts.Net
-	}
-	p, err := plan.New(opts.Name, state, net)
+	p, err := plan.New(opts.Name, state, -1)
 	if err != nil {
 		return nil, err
+	}
+	if opts.Net == nil {
+		opts.Net, err = chosenNet(p)
+		if err != nil {
+			return nil, err
+		}
+	}
+	if opts.Net != nil {
+		p, err = plan.New(opts.Name, state, *opts.Net)
+		if err != nil {
+			return nil, err
+		}
 	}
 	if opts.Log == nil {
 		opts.Log = os.Stderr
 	}
 	return &Cluster{Plan: p, log: opts.Log}, nil
+}
+
+// chosenNet is the subnet that a running cluster was started with, nil if it
+// does not run.
+func chosenNet(p *plan.Plan) (*int, error) {
+	content, err := os.ReadFile(p.Dir("net"))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the subnet of cluster %s: %w", p.Name, err)
+	}
+	net, err := strconv.Atoi(string(content))
+	if err != nil {
+		return nil, fmt.Errorf("read the subnet of cluster %s: %w", p.Name, err)
+	}
+	return &net, nil
 }
 
 // findRoot is the nearest directory at or above the working directory that

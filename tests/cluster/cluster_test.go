@@ -109,6 +109,10 @@ func restarts(t *testing.T, c *cluster.Cluster) {
 			run(t, c.Kubectl(ctx, "exec", "client", "--", "curl", "-sS", "--max-time", "5", "http://web"))
 		})
 	}
+	t.Run("registry", func(t *testing.T) {
+		must(t, c.Restart(ctx, "registry"))
+		want(t, run(t, exec.CommandContext(ctx, c.Bin("crane"), "ls", c.MachineRegistry()+"/mine")), "1")
+	})
 	t.Run("stop and start", func(t *testing.T) {
 		must(t, c.Stop(ctx, "kube-scheduler"))
 		if s := find(t, c, "kube-scheduler"); s.PID != 0 || s.Ready {

@@ -25,10 +25,13 @@ import (
 // Envoy says of itself. It writes all it can and returns what went wrong.
 func (c *Cluster) Collect(ctx context.Context, dir string) error {
 	pid, err := c.pid()
-	if err != nil || pid == 0 {
-		return errors.Join(ErrDown, err)
+	if err != nil {
+		return err
 	}
-	root := fmt.Sprintf("/proc/%d/root", pid) // the node's file system
+	root, err := c.Root()
+	if err != nil {
+		return err
+	}
 	errs := []error{
 		os.MkdirAll(dir, 0o755),
 		copyFiles(filepath.Join(dir, "components"), c.Dir("logs")),

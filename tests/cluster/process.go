@@ -114,7 +114,7 @@ func (c *Cluster) listenRegistry() (*os.File, error) {
 	address := fmt.Sprintf("127.0.0.1:%d", c.MachinePort())
 	listener, err := net.Listen("tcp4", address)
 	if err != nil {
-		return nil, fmt.Errorf("open the registry's port: %w", err)
+		return nil, fmt.Errorf("open the registry's port: %w; stop the program that listens there, or choose another subnet with -net", err)
 	}
 	defer listener.Close()
 	file, err := listener.(*net.TCPListener).File()

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"strconv"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -54,6 +56,12 @@ func (c *Cluster) start(ctx context.Context) error {
 	if err := c.raiseSettings(); err != nil {
 		return err
 	}
+	if err := os.MkdirAll(c.Dir(), 0o700); err != nil {
+		return fmt.Errorf("create the cluster's directory: %w", err)
+	}
+	if err := os.WriteFile(c.Dir("net"), []byte(strconv.Itoa(c.Net)), 0o600); err != nil {
+		return fmt.Errorf("record the cluster's subnet: %w", err)
+	}
 	if err := pki.Write(c.Plan); err != nil {
 		return err
 	}
@@ -92,10 +100,14 @@ func (c *Cluster) componentReady(name string) func(context.Context) error {
 			return err
 		}
 		for _, s := range list {
-			if s.Name == name && s.Ready {
+			if s.Name != name {
+				continue
+			}
+			if s.Ready {
 				return nil
 			}
+			return fmt.Errorf("%s is not ready; starts so far: %d, last exit: %q, log: %s", name, s.Starts, s.LastExit, c.Log(name))
 		}
-		return fmt.Errorf("%s is not ready", name)
+		return fmt.Errorf("the node has no component %s", name)
 	}
 }

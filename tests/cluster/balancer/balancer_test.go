@@ -38,30 +38,39 @@ func TestAssign(t *testing.T) {
 	}{
 		"an address of each family": {
 			[]*corev1.Service{service("a", 1, balanced, both)},
-			map[string][]string{"a": {"10.0.0.129", "fd00::1"}}},
+			map[string][]string{"a": {"10.0.0.129", "fd00::1"}},
+		},
 		"the older first, whatever the order": {
 			[]*corev1.Service{service("b", 2, balanced, v4), service("a", 1, balanced, v4)},
-			map[string][]string{"a": {"10.0.0.129"}, "b": {"10.0.0.130"}}},
+			map[string][]string{"a": {"10.0.0.129"}, "b": {"10.0.0.130"}},
+		},
 		"an address in use stays, also for an older Service": {
 			[]*corev1.Service{service("b", 2, balanced, v4, "10.0.0.129"), service("a", 1, balanced, v4)},
-			map[string][]string{"a": {"10.0.0.130"}}},
+			map[string][]string{"a": {"10.0.0.130"}},
+		},
 		"a Service that is no longer balanced gives its address up": {
 			[]*corev1.Service{service("a", 1, internal, v4, "10.0.0.129"), service("b", 2, balanced, v4)},
-			map[string][]string{"a": nil, "b": {"10.0.0.129"}}},
+			map[string][]string{"a": nil, "b": {"10.0.0.129"}},
+		},
 		"a Service that is being deleted gives its address up": {
 			[]*corev1.Service{deleted, service("b", 2, balanced, v4)},
-			map[string][]string{"a": nil, "b": {"10.0.0.129"}}},
+			map[string][]string{"a": nil, "b": {"10.0.0.129"}},
+		},
 		"a second family is added beside the first": {
 			[]*corev1.Service{service("a", 1, balanced, both, "10.0.0.131")},
-			map[string][]string{"a": {"10.0.0.131", "fd00::1"}}},
+			map[string][]string{"a": {"10.0.0.131", "fd00::1"}},
+		},
 		"nothing to change": {
 			[]*corev1.Service{service("a", 1, balanced, v4, "10.0.0.131"), service("c", 2, internal, v4)},
-			map[string][]string{}},
+			map[string][]string{},
+		},
 		"no address is left": {
 			[]*corev1.Service{
 				service("a", 1, balanced, v4, "10.0.0.129"), service("b", 1, balanced, v4, "10.0.0.130"),
-				service("c", 1, balanced, v4, "10.0.0.131"), service("d", 2, balanced, v4)},
-			map[string][]string{}},
+				service("c", 1, balanced, v4, "10.0.0.131"), service("d", 2, balanced, v4),
+			},
+			map[string][]string{},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := map[string][]string{}

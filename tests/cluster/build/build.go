@@ -119,7 +119,7 @@ func hashDir(dir string) (string, error) {
 			return nil
 		}
 		content, err := os.ReadFile(path)
-		fmt.Fprintf(h, "%s %d\n", filepath.Base(path), len(content))
+		h.Write(fmt.Appendf(nil, "%s %d\n", filepath.Base(path), len(content)))
 		h.Write(content)
 		return err
 	})

@@ -48,23 +48,33 @@ func modules() []module {
 		return program{"cni/" + filepath.Base(path), "github.com/containernetworking/plugins/plugins/" + path}
 	}
 	return []module{
-		{name: "kubernetes", dir: "cluster/kubernetes",
+		{
+			name: "kubernetes", dir: "cluster/kubernetes",
 			ldflags: fmt.Sprintf("-X %[1]s.gitVersion=%[2]s -X %[1]s.gitMajor=1 -X %[1]s.gitMinor=36 -X %[1]s.gitTreeState=clean", version, KubernetesVersion),
 			programs: []program{
 				kubernetes("kube-apiserver"), kubernetes("kube-controller-manager"), kubernetes("kube-scheduler"),
-				kubernetes("kubelet"), kubernetes("kube-proxy"), kubernetes("kubectl"), {"etcd", "go.etcd.io/etcd/server/v3"}}},
-		{name: "containerd", version: ContainerdVersion, tags: "no_btrfs no_devmapper no_zfs",
+				kubernetes("kubelet"), kubernetes("kube-proxy"), kubernetes("kubectl"),
+				{"etcd", "go.etcd.io/etcd/server/v3"},
+			},
+		},
+		{
+			name: "containerd", version: ContainerdVersion, tags: "no_btrfs no_devmapper no_zfs",
 			programs: []program{
 				{"containerd", "github.com/containerd/containerd/v2/cmd/containerd"},
 				{"containerd-shim-runc-v2", "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2"},
-				{"ctr", "github.com/containerd/containerd/v2/cmd/ctr"}}},
-		{name: "cert-manager", dir: "cluster/certmanager",
-			programs: []program{{"cert-manager-controller", "./controller"}, {"cert-manager-cainjector", "./cainjector"}, {"cert-manager-acmesolver", "./acmesolver"}}},
+				{"ctr", "github.com/containerd/containerd/v2/cmd/ctr"},
+			},
+		},
+		{
+			name: "cert-manager", dir: "cluster/certmanager",
+			programs: []program{{"cert-manager-controller", "./controller"}, {"cert-manager-cainjector", "./cainjector"}, {"cert-manager-acmesolver", "./acmesolver"}},
+		},
 		{name: "helm", version: HelmVersion, programs: []program{{"helm", "helm.sh/helm/v4/cmd/helm"}}},
 		{name: "coredns", dir: "cluster/coredns", programs: []program{{"coredns", "."}}},
 		{name: "crane", version: CraneVersion, programs: []program{{"crane", "github.com/google/go-containerregistry/cmd/crane"}}},
 		{name: "cni", version: CNIVersion, programs: []program{
-			plugin("main/bridge"), plugin("main/ptp"), plugin("main/loopback"), plugin("ipam/host-local"), plugin("meta/portmap")}},
+			plugin("main/bridge"), plugin("main/ptp"), plugin("main/loopback"), plugin("ipam/host-local"), plugin("meta/portmap"),
+		}},
 		{name: "pause", dir: ".", source: "cluster/cmd/pause", programs: []program{{"pause", "./cluster/cmd/pause"}}},
 	}
 }
@@ -134,10 +144,10 @@ func (b *Builder) place(out string, programs []program) error {
 // its package's path that is not a major version.
 func builtName(p program) string {
 	base := filepath.Base(p.pkg)
-	switch {
-	case base == ".":
+	switch base {
+	case ".":
 		return p.file
-	case base == "v3":
+	case "v3":
 		return filepath.Base(filepath.Dir(p.pkg))
 	}
 	return base

@@ -33,8 +33,10 @@ func components(p *plan.Plan, self string, registry *os.File) []Component {
 		{Name: "kube-apiserver", Args: apiserver(p), Needs: []string{"etcd"}, Ready: httpGet("https://127.0.0.1:6443/readyz")},
 		{Name: "kube-controller-manager", Args: controllerManager(p), Needs: []string{"kube-apiserver"}, Ready: httpGet("https://127.0.0.1:10257/healthz")},
 		{Name: "kube-scheduler", Args: scheduler(p), Needs: []string{"kube-apiserver"}, Ready: httpGet("https://127.0.0.1:10259/healthz")},
-		{Name: "kube-proxy", Args: []string{p.Bin("kube-proxy"), "--config", p.Dir("config", "kube-proxy.yaml")},
-			Needs: []string{"kube-apiserver"}, Ready: httpGet("http://127.0.0.1:10256/livez")},
+		{
+			Name: "kube-proxy", Args: []string{p.Bin("kube-proxy"), "--config", p.Dir("config", "kube-proxy.yaml")},
+			Needs: []string{"kube-apiserver"}, Ready: httpGet("http://127.0.0.1:10256/livez"),
+		},
 		{Name: "kubelet", Args: kubelet(p), Needs: []string{"kube-apiserver", "containerd"}, Ready: httpGet("http://127.0.0.1:10248/healthz")},
 		{Name: "load-balancer", Args: own("load-balancer"), Needs: []string{"kube-apiserver"}},
 	}
@@ -42,7 +44,8 @@ func components(p *plan.Plan, self string, registry *os.File) []Component {
 
 func etcd(p *plan.Plan) []string {
 	url := fmt.Sprintf("http://127.0.0.1:%d", plan.EtcdPort)
-	return []string{p.Bin("etcd"),
+	return []string{
+		p.Bin("etcd"),
 		"--data-dir", p.Dir("etcd"),
 		"--listen-client-urls", url,
 		"--advertise-client-urls", url,
@@ -54,7 +57,8 @@ func etcd(p *plan.Plan) []string {
 
 func apiserver(p *plan.Plan) []string {
 	pki := func(file string) string { return p.Dir("pki", file) }
-	return []string{p.Bin("kube-apiserver"),
+	return []string{
+		p.Bin("kube-apiserver"),
 		"--advertise-address=" + p.NodeV4().Addr().String(),
 		fmt.Sprintf("--secure-port=%d", plan.APIPort),
 		fmt.Sprintf("--etcd-servers=http://127.0.0.1:%d", plan.EtcdPort),
@@ -79,7 +83,8 @@ func apiserver(p *plan.Plan) []string {
 
 func controllerManager(p *plan.Plan) []string {
 	kubeconfig := p.NodeKubeconfig("kube-controller-manager")
-	return []string{p.Bin("kube-controller-manager"),
+	return []string{
+		p.Bin("kube-controller-manager"),
 		"--kubeconfig=" + kubeconfig,
 		"--authentication-kubeconfig=" + kubeconfig,
 		"--authorization-kubeconfig=" + kubeconfig,
@@ -103,7 +108,8 @@ func controllerManager(p *plan.Plan) []string {
 
 func scheduler(p *plan.Plan) []string {
 	kubeconfig := p.NodeKubeconfig("kube-scheduler")
-	return []string{p.Bin("kube-scheduler"),
+	return []string{
+		p.Bin("kube-scheduler"),
 		"--kubeconfig=" + kubeconfig,
 		"--authentication-kubeconfig=" + kubeconfig,
 		"--authorization-kubeconfig=" + kubeconfig,
@@ -114,7 +120,8 @@ func scheduler(p *plan.Plan) []string {
 }
 
 func kubelet(p *plan.Plan) []string {
-	return []string{p.Bin("kubelet"),
+	return []string{
+		p.Bin("kubelet"),
 		"--kubeconfig=" + p.NodeKubeconfig("kubelet"),
 		"--config=" + p.Dir("config", "kubelet.yaml"),
 		"--hostname-override=" + p.Name,

@@ -25,7 +25,7 @@ type object = map[string]any
 
 // writeConfigs writes the configuration files of the components.
 func writeConfigs(p *plan.Plan) error {
-	containerd, err := toml.Marshal(containerdConfig(p))
+	containerd, err := toml.Marshal(containerdConfig())
 	if err != nil {
 		return fmt.Errorf("encode containerd's configuration: %w", err)
 	}
@@ -59,7 +59,7 @@ func writeConfigs(p *plan.Plan) error {
 	return nil
 }
 
-func containerdConfig(p *plan.Plan) object {
+func containerdConfig() object {
 	return object{
 		"version": 3,
 		"root":    "/var/lib/containerd",

@@ -31,6 +31,9 @@ func Init(p *plan.Plan, program string, args ...string) error {
 	if err := writePID(p); err != nil {
 		return err
 	}
+	if err := raiseFileLimit(); err != nil {
+		return err
+	}
 	if err := CreateCgroups(p); err != nil {
 		return err
 	}
@@ -87,6 +90,21 @@ func StartTime(pid string) (string, error) {
 	return fields[19], nil
 }
 
+// raiseFileLimit allows every process of the node, the containers included, as
+// many open files as this process may allow: a shell's 1,024 are too few for a
+// proxy.
+func raiseFileLimit() error {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return fmt.Errorf("read the limit of open files: %w", err)
+	}
+	limit.Cur = limit.Max
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return fmt.Errorf("raise the limit of open files to %d: %w", limit.Max, err)
+	}
+	return nil
+}
+
 // waitForCable returns when the machine side has plugged the cable in; if that
 // side is gone, it fails, and nothing of the node is left.
 func waitForCable() error {
@@ -104,7 +122,7 @@ func reapUntil(pid int) error {
 		var status unix.WaitStatus
 		ended, err := unix.Wait4(-1, &status, 0, nil)
 		switch {
-		case err == syscall.EINTR:
+		case errors.Is(err, unix.EINTR):
 		case err != nil:
 			return fmt.Errorf("wait for children: %w", err)
 		case ended == pid:

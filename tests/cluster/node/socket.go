@@ -54,19 +54,19 @@ func (s *Supervisor) handler() http.Handler {
 	})
 	mux.HandleFunc("POST /components/{name}/stop", s.act(s.Stop))
 	mux.HandleFunc("POST /components/{name}/start", s.act(s.Start))
-	mux.HandleFunc("POST /components/{name}/restart", s.act(func(name string) error {
-		if err := s.Stop(name); err != nil {
+	mux.HandleFunc("POST /components/{name}/restart", s.act(func(ctx context.Context, name string) error {
+		if err := s.Stop(ctx, name); err != nil {
 			return err
 		}
-		return s.Start(name)
+		return s.Start(ctx, name)
 	}))
 	return mux
 }
 
 // act answers when the action on the named component is complete.
-func (s *Supervisor) act(action func(string) error) http.HandlerFunc {
+func (s *Supervisor) act(action func(context.Context, string) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		if err := action(r.PathValue("name")); err != nil {
+		if err := action(r.Context(), r.PathValue("name")); err != nil {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
 		}

@@ -79,7 +79,10 @@ func Supervise(ctx context.Context, p *plan.Plan, self string) error {
 // run keeps one component as it is wanted.
 func (s *Supervisor) run(ctx context.Context, c *supervised) {
 	for ctx.Err() == nil {
-		s.waitUntil(func() bool { return c.status.Wanted && s.needsReady(c) })
+		ready := func() bool { return c.status.Wanted && s.needsReady(c) }
+		if s.waitUntil(ctx, ready) != nil {
+			return
+		}
 		err := s.runOnce(ctx, c)
 		unasked := false
 		s.update(func() {
@@ -141,8 +144,8 @@ func (s *Supervisor) Statuses() []Status {
 	return list
 }
 
-// Stop ends a component and returns when its process is gone.
-func (s *Supervisor) Stop(name string) error {
+// Stop ends a component and returns when its process is gone, or ctx ends.
+func (s *Supervisor) Stop(ctx context.Context, name string) error {
 	c, err := s.find(name)
 	if err != nil {
 		return err
@@ -161,19 +164,18 @@ func (s *Supervisor) Stop(name string) error {
 		}
 	})
 	defer kill.Stop()
-	s.waitUntil(func() bool { return c.status.PID != pid })
-	return nil
+	return s.waitUntil(ctx, func() bool { return c.status.PID != pid })
 }
 
-// Start starts a component that was stopped and returns when it is ready.
-func (s *Supervisor) Start(name string) error {
+// Start starts a component that was stopped and returns when it is ready, or
+// ctx ends.
+func (s *Supervisor) Start(ctx context.Context, name string) error {
 	c, err := s.find(name)
 	if err != nil {
 		return err
 	}
 	s.update(func() { c.status.Wanted = true })
-	s.waitUntil(func() bool { return c.status.Ready || !c.status.Wanted })
-	return nil
+	return s.waitUntil(ctx, func() bool { return c.status.Ready || !c.status.Wanted })
 }
 
 func (s *Supervisor) find(name string) (*supervised, error) {
@@ -208,11 +210,18 @@ func (s *Supervisor) update(change func()) {
 	s.changed.Broadcast()
 }
 
-// waitUntil returns when condition, called with s.mu held, is true.
-func (s *Supervisor) waitUntil(condition func() bool) {
+// waitUntil returns when condition, called with s.mu held, is true, or with an
+// error when ctx has ended.
+func (s *Supervisor) waitUntil(ctx context.Context, condition func() bool) error {
+	stop := context.AfterFunc(ctx, func() { s.update(func() {}) })
+	defer stop()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for !condition() {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
 		s.changed.Wait()
 	}
+	return nil
 }

@@ -22,7 +22,8 @@ func Write(p *plan.Plan) error {
 	certificates := map[string]Identity{
 		"apiserver": {Name: "kube-apiserver", Hosts: []string{
 			"kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc." + plan.Domain,
-			"localhost", "127.0.0.1", "::1", v4, v6, plan.KubernetesV4, plan.KubernetesV6}},
+			"localhost", "127.0.0.1", "::1", v4, v6, plan.KubernetesV4, plan.KubernetesV6,
+		}},
 		"apiserver-kubelet": {Name: "kube-apiserver-kubelet-client", Group: "system:masters"},
 		"kubelet":           {Name: "system:node:" + p.Name, Group: "system:nodes", Hosts: []string{p.Name, v4, v6}},
 	}

@@ -137,18 +137,24 @@ func (p *Plan) MachinePort() int { return RegistryPort + p.Net }
 // MachineRegistry is the registry's address on the machine.
 func (p *Plan) MachineRegistry() string { return fmt.Sprintf("localhost:%d", p.MachinePort()) }
 
-// MachineV4 and MachineV6 are the machine's addresses on the cable.
+// MachineV4 is the machine's IPv4 address on the cable.
 func (p *Plan) MachineV4() netip.Prefix { return p.v4(1) }
+
+// MachineV6 is the machine's IPv6 address on the cable.
 func (p *Plan) MachineV6() netip.Prefix { return p.v6(1) }
 
-// NodeV4 and NodeV6 are the node's addresses on the cable.
+// NodeV4 is the node's IPv4 address on the cable.
 func (p *Plan) NodeV4() netip.Prefix { return p.v4(2) }
+
+// NodeV6 is the node's IPv6 address on the cable.
 func (p *Plan) NodeV6() netip.Prefix { return p.v6(2) }
 
-// BalancerV4 and BalancerV6 are the ranges of load balancer addresses.
+// BalancerV4 is the range of IPv4 load balancer addresses.
 func (p *Plan) BalancerV4() netip.Prefix {
 	return netip.PrefixFrom(p.v4(128).Addr(), 25)
 }
+
+// BalancerV6 is the range of IPv6 load balancer addresses.
 func (p *Plan) BalancerV6() netip.Prefix {
 	return netip.MustParsePrefix(fmt.Sprintf("fd00:10:201:%x:1::/112", p.Net))
 }
