@@ -25,7 +25,12 @@ func (c *Cluster) down(ctx context.Context) error {
 	if err := c.stopNode(ctx); err != nil {
 		return err
 	}
-	err := errors.Join(c.unplugCable(), node.RemoveCgroups(c.Plan), c.restoreSettings())
+	err := errors.Join(c.unplugCable(), node.RemoveCgroups(c.Plan))
+	alone, asked := c.alone()
+	if alone {
+		err = errors.Join(err, c.watchers().restore())
+	}
+	err = errors.Join(err, asked)
 	if removed := os.Remove(c.Kubeconfig()); removed != nil && !errors.Is(removed, os.ErrNotExist) {
 		err = errors.Join(err, fmt.Errorf("remove the kubeconfig: %w", removed))
 	}

@@ -10,59 +10,67 @@ import (
 	"strings"
 )
 
-// inotify is the machine's limit of file watchers per user. A kubelet, a
-// container runtime and a dozen Envoys use up the usual 128.
-const (
-	inotify       = "/proc/sys/fs/inotify/max_user_instances"
-	inotifyWanted = 8192
-)
+// setting is a limit of the whole machine that clusters need higher.
+type setting struct {
+	file   string // of the kernel
+	wanted int
+	record string // where its first value is kept while clusters run
+}
 
-// raiseSettings raises the machine's limits that a cluster needs, and records
-// what they were. The clusters of one state directory share the record.
-func (c *Cluster) raiseSettings() error {
-	content, err := os.ReadFile(inotify)
+// watchers is the machine's limit of file watchers per user: a kubelet, a
+// container runtime and a dozen Envoys use up the usual 128. The clusters of
+// one state directory share the record.
+func (c *Cluster) watchers() setting {
+	return setting{"/proc/sys/fs/inotify/max_user_instances", 8192, c.Shared(".max_user_instances")}
+}
+
+// raise raises the limit, unless it is high enough.
+func (s setting) raise() error {
+	content, err := os.ReadFile(s.file)
 	if err != nil {
-		return fmt.Errorf("read the limit of file watchers: %w", err)
+		return fmt.Errorf("read the machine's limit: %w", err)
 	}
 	now, err := strconv.Atoi(strings.TrimSpace(string(content)))
 	if err != nil {
-		return fmt.Errorf("read the limit of file watchers: %w", err)
+		return fmt.Errorf("read the machine's limit %s: %w", s.file, err)
 	}
-	if now >= inotifyWanted {
+	if now >= s.wanted {
 		return nil
 	}
-	if err := os.WriteFile(c.settingsRecord(), content, 0o600); err != nil {
-		return fmt.Errorf("record the limit of file watchers: %w", err)
+	if err := os.WriteFile(s.record, content, 0o600); err != nil {
+		return fmt.Errorf("record %s=%d: %w", s.file, now, err)
 	}
-	if err := os.WriteFile(inotify, []byte(strconv.Itoa(inotifyWanted)), 0o644); err != nil {
-		return fmt.Errorf("raise the limit of file watchers: %w", err)
+	if err := os.WriteFile(s.file, []byte(strconv.Itoa(s.wanted)), 0o644); err != nil {
+		return fmt.Errorf("raise %s from %d to %d: %w", s.file, now, s.wanted, err)
 	}
 	return nil
 }
 
-// restoreSettings puts the machine's limits back when no cluster of the state
-// directory runs any more.
-func (c *Cluster) restoreSettings() error {
-	record, err := os.ReadFile(c.settingsRecord())
+// restore puts the limit back to what raise found.
+func (s setting) restore() error {
+	content, err := os.ReadFile(s.record)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("read the recorded limit of file watchers: %w", err)
+		return fmt.Errorf("read the recorded limit: %w", err)
 	}
-	others, err := filepath.Glob(c.Shared("*", "node.pid"))
-	if err != nil {
-		return fmt.Errorf("list the clusters: %w", err)
+	if err := os.WriteFile(s.file, content, 0o644); err != nil {
+		return fmt.Errorf("restore %s to %s: %w", s.file, content, err)
 	}
-	for _, pidFile := range others {
-		if pid, err := runningPID(pidFile); err != nil || pid != 0 {
-			return err
-		}
-	}
-	if err := os.WriteFile(inotify, record, 0o644); err != nil {
-		return fmt.Errorf("restore the limit of file watchers: %w", err)
-	}
-	return os.Remove(c.settingsRecord())
+	return os.Remove(s.record)
 }
 
-func (c *Cluster) settingsRecord() string { return c.Shared(".max_user_instances") }
+// alone reports whether no cluster of the state directory runs.
+func (c *Cluster) alone() (bool, error) {
+	records, err := filepath.Glob(c.Shared("*", "node.pid"))
+	if err != nil {
+		return false, fmt.Errorf("list the clusters: %w", err)
+	}
+	for _, record := range records {
+		if pid, err := runningPID(record); err != nil || pid != 0 {
+			return false, err
+		}
+	}
+	return true, nil
+}

@@ -53,7 +53,7 @@ func (c *Cluster) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := c.raiseSettings(); err != nil {
+	if err := c.watchers().raise(); err != nil {
 		return err
 	}
 	if err := os.MkdirAll(c.Dir(), 0o700); err != nil {
