@@ -76,6 +76,24 @@ type testServer struct {
 // startServer runs a server that ends with the test. Tokens of pods a and b are "token-a" and "token-b".
 func startServer(t *testing.T, adjust ...func(*Config)) *testServer {
 	t.Helper()
+	return startServerWith(t, New, adjust...)
+}
+
+// startServerOnFakeClock is for synctest: there the clock stands still while a file is watched, so none is.
+func startServerOnFakeClock(t *testing.T, adjust ...func(*Config)) *testServer {
+	t.Helper()
+	return startServerWith(t, func(c Config) (*Server, error) {
+		certificate, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile)
+		if err != nil {
+			return nil, err
+		}
+		get := func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &certificate, nil }
+		return newServer(c, get, func(ctx context.Context) error { <-ctx.Done(); return nil })
+	}, adjust...)
+}
+
+func startServerWith(t *testing.T, build func(Config) (*Server, error), adjust ...func(*Config)) *testServer {
+	t.Helper()
 	certFile, keyFile, roots := writeCertificate(t, t.TempDir(), "traffic-control")
 	s := &testServer{
 		t: t, listener: bufconn.Listen(1 << 20), registry: prometheus.NewRegistry(), log: &syncBuffer{}, roots: roots,
@@ -96,7 +114,7 @@ func startServer(t *testing.T, adjust ...func(*Config)) *testServer {
 	for _, f := range adjust {
 		f(&c)
 	}
-	server, err := New(c)
+	server, err := build(c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,6 +153,19 @@ func (s *testServer) rejected() []Rejection {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.rejections)
+}
+
+// mail is the number of changes that wait for a proxy.
+func (s *testServer) mail(proxy Identity) int {
+	s.store.mu.Lock()
+	defer s.store.mu.Unlock()
+	n := 0
+	for st := range s.store.streams {
+		if st.proxy == proxy {
+			n += len(st.mail.changes)
+		}
+	}
+	return n
 }
 
 // A proxy is a client that speaks delta ADS message by message.

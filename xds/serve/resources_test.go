@@ -2,6 +2,7 @@ package serve
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
@@ -83,6 +84,20 @@ func secret(name string, revision int) envoy.Resource {
 			Specifier: &corev3.DataSource_InlineString{InlineString: fmt.Sprint("revision-", revision)},
 		}},
 	}})
+}
+
+// hugeCluster and hugeEndpoint are of about a MiB.
+func hugeCluster(name string) envoy.Resource {
+	return resource(name, &clusterv3.Cluster{Name: name, AltStatName: strings.Repeat("x", 1<<20)})
+}
+
+func hugeEndpoint(name string) envoy.Resource {
+	return resource(name, &endpointv3.ClusterLoadAssignment{
+		ClusterName: name,
+		Endpoints: []*endpointv3.LocalityLbEndpoints{{LbEndpoints: []*endpointv3.LbEndpoint{{
+			HostIdentifier: &endpointv3.LbEndpoint_EndpointName{EndpointName: strings.Repeat("x", 1<<20)},
+		}}}},
+	})
 }
 
 func resource(name string, m proto.Message) envoy.Resource {

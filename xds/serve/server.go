@@ -61,18 +61,27 @@ const (
 
 // A Server is a delta ADS server: it keeps the published resources and brings every connected proxy to them.
 type Server struct {
-	config      Config
-	metrics     *metrics
-	store       *store
-	newStreams  *rate.Limiter
-	certificate *certwatcher.CertWatcher
-	grpc        *grpc.Server
+	config     Config
+	metrics    *metrics
+	store      *store
+	newStreams *rate.Limiter
+	// watchCertificate keeps the certificate current until its context ends.
+	watchCertificate func(context.Context) error
+	grpc             *grpc.Server
 	// stop is closed when streams are to end.
 	stop chan struct{}
 }
 
 // New returns a Server that has published nothing yet. The error names the field of Config that is missing or wrong.
 func New(c Config) (*Server, error) {
+	certificate, err := certwatcher.New(c.CertFile, c.KeyFile)
+	if err != nil {
+		return nil, fmt.Errorf("xDS server: CertFile and KeyFile: %w", err)
+	}
+	return newServer(c, certificate.GetCertificate, certificate.Start)
+}
+
+func newServer(c Config, certificate getCertificate, watchCertificate func(context.Context) error) (*Server, error) {
 	switch {
 	case c.Authenticator == nil:
 		return nil, errors.New("xDS server: Authenticator is missing")
@@ -95,30 +104,26 @@ func New(c Config) (*Server, error) {
 	if c.Patience == 0 {
 		c.Patience = defaultPatience
 	}
-	certificate, err := certwatcher.New(c.CertFile, c.KeyFile)
-	if err != nil {
-		return nil, fmt.Errorf("xDS server: CertFile and KeyFile: %w", err)
-	}
 	m, err := newMetrics(c.Registerer)
 	if err != nil {
 		return nil, err
 	}
 	s := &Server{
-		config:      c,
-		metrics:     m,
-		store:       newStore(),
-		newStreams:  rate.NewLimiter(c.NewStreams, max(1, int(c.NewStreams))),
-		certificate: certificate,
-		stop:        make(chan struct{}),
+		config:     c,
+		metrics:    m,
+		store:      newStore(),
+		newStreams: rate.NewLimiter(c.NewStreams, max(1, int(c.NewStreams))),
+		stop:       make(chan struct{}),
+
+		watchCertificate: watchCertificate,
 	}
-	s.grpc = grpc.NewServer(s.options()...)
+	s.grpc = grpc.NewServer(append(s.options(), grpc.Creds(newCredentials(certificate, s.refuseConnection)))...)
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(s.grpc, &service{Server: s})
 	return s, nil
 }
 
 func (s *Server) options() []grpc.ServerOption {
 	return []grpc.ServerOption{
-		grpc.Creds(newCredentials(s.certificate, s.refuseConnection)),
 		grpc.ForceServerCodecV2(codec{encoding.GetCodecV2(proto.Name)}),
 		grpc.MaxRecvMsgSize(maxRequest),
 		grpc.MaxHeaderListSize(maxHeaders),
@@ -147,7 +152,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	var group errgroup.Group
 	group.Go(func() error {
 		defer cancel()
-		if err := s.certificate.Start(ctx); err != nil && ctx.Err() == nil {
+		if err := s.watchCertificate(ctx); err != nil && ctx.Err() == nil {
 			return fmt.Errorf("xDS server: watch %s: %w", s.config.CertFile, err)
 		}
 		return nil

@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -52,9 +53,12 @@ func (s *service) DeltaAggregatedResources(w discoveryv3.AggregatedDiscoveryServ
 	if err == nil {
 		err = lost()
 	}
-	log.Info("proxy disconnected", "after", time.Since(began).Round(time.Millisecond), "cause", err)
+	log.Info("proxy disconnected", "after", time.Since(began).Round(time.Millisecond), "cause", cmp.Or(err, errClosed))
 	return s.refuse(ctx, err)
 }
+
+// errClosed is the cause in the log when nothing is wrong.
+var errClosed = errors.New("closed by the proxy")
 
 // admit lets the stream wait its turn and asks whose it is.
 func (s *Server) admit(ctx context.Context) (Identity, error) {

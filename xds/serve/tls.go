@@ -5,16 +5,17 @@ import (
 	"net"
 
 	"google.golang.org/grpc/credentials"
-	"sigs.k8s.io/controller-runtime/pkg/certwatcher"
 )
 
-// newCredentials returns credentials that serve the watcher's current certificate over TLS 1.3, and report connections
-// that never become one, such as plain text.
-func newCredentials(certificate *certwatcher.CertWatcher, refused func(net.Addr, error)) credentials.TransportCredentials {
+// getCertificate returns the certificate for one handshake.
+type getCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error)
+
+// newCredentials returns credentials for TLS 1.3 that report connections which never become one, such as plain text.
+func newCredentials(certificate getCertificate, refused func(net.Addr, error)) credentials.TransportCredentials {
 	return &reportingCredentials{
 		TransportCredentials: credentials.NewTLS(&tls.Config{
 			MinVersion:     tls.VersionTLS13,
-			GetCertificate: certificate.GetCertificate,
+			GetCertificate: certificate,
 		}),
 		refused: refused,
 	}

@@ -1,0 +1,102 @@
+package serve
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+)
+
+func TestConnectionsWithoutTLS13AreRefused(t *testing.T) {
+	tests := map[string]func(*testServer) credentials.TransportCredentials{
+		"plain text": func(*testServer) credentials.TransportCredentials { return insecure.NewCredentials() },
+		"TLS 1.2": func(s *testServer) credentials.TransportCredentials {
+			return credentials.NewTLS(&tls.Config{RootCAs: s.roots, ServerName: "traffic-control", MaxVersion: tls.VersionTLS12})
+		},
+	}
+	for name, creds := range tests {
+		t.Run(name, func(t *testing.T) {
+			s := startServer(t)
+			s.Publish(set(staticCluster("c", 1)), nil)
+			conn := s.dial(t, creds(s))
+			p := s.open(t, conn, "a", "") // gRPC itself sends no token in the clear; the stream fails before
+			if code := p.ended(); code != codes.Unavailable {
+				t.Errorf("status %v, want %v", p.err, codes.Unavailable)
+			}
+			conn.Close()
+			s.wantRefused(t, "tls")
+		})
+	}
+}
+
+// A proxy that trusts another CA does not talk to this server.
+func TestAProxyChecksTheCertificate(t *testing.T) {
+	s := startServer(t)
+	_, _, others := writeCertificate(t, t.TempDir(), "traffic-control")
+	p := s.open(t, s.dial(t, credentials.NewTLS(&tls.Config{RootCAs: others, ServerName: "traffic-control"})), "a", "Bearer token-a")
+	if code := p.ended(); code != codes.Unavailable {
+		t.Errorf("status %v, want %v", p.err, codes.Unavailable)
+	}
+}
+
+// A renewed certificate is used without a restart, a broken one is not, and streams that are there stay.
+func TestTheCertificateIsReloaded(t *testing.T) {
+	dir := t.TempDir()
+	certFile, keyFile, _ := writeCertificate(t, dir, "traffic-control")
+	s := startServer(t, func(c *Config) { c.CertFile, c.KeyFile = certFile, keyFile })
+	first, _ := os.ReadFile(certFile)
+	s.roots.AppendCertsFromPEM(first)
+	s.Publish(set(route("r", 1)), nil)
+	p := s.connect(t, "a")
+	p.subscribe(routes, "r")
+	p.wantAll("route: r")
+
+	if err := os.WriteFile(certFile, []byte("broken"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	still := s.presented(t)
+	next := t.TempDir()
+	newCert, newKey, _ := writeCertificate(t, next, "traffic-control")
+	for from, to := range map[string]string{newKey: keyFile, newCert: certFile} {
+		content, err := os.ReadFile(from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if filepath.Base(from) == "tls.crt" {
+			s.roots.AppendCertsFromPEM(content)
+		}
+		if err := os.WriteFile(to, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for deadline := time.Now().Add(30 * time.Second); s.presented(t).Equal(still); {
+		if time.Now().After(deadline) {
+			t.Fatal("the old certificate is still served")
+		}
+	}
+	s.Publish(set(route("r", 2)), nil)
+	p.wantAll("route: r")
+	p.quiet()
+	s.connect(t, "b").quiet()
+}
+
+// presented is the certificate that a new connection sees.
+func (s *testServer) presented(t *testing.T) *x509.Certificate {
+	t.Helper()
+	raw, err := s.listener.DialContext(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer raw.Close()
+	conn := tls.Client(raw, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}})
+	if err := conn.HandshakeContext(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return conn.ConnectionState().PeerCertificates[0]
+}
