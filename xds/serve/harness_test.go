@@ -16,6 +16,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -87,8 +88,13 @@ func startServerOnFakeClock(t *testing.T, adjust ...func(*Config)) *testServer {
 		if err != nil {
 			return nil, err
 		}
-		get := func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &certificate, nil }
-		return newServer(c, get, func(ctx context.Context) error { <-ctx.Done(); return nil })
+		s, err := newServer(c)
+		if err != nil {
+			return nil, err
+		}
+		s.secure(func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &certificate, nil },
+			func(ctx context.Context) error { <-ctx.Done(); return nil })
+		return s, nil
 	}, adjust...)
 }
 
@@ -364,4 +370,14 @@ func (b *syncBuffer) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.b.String()
+}
+
+// eventually waits for something that a goroutine is about to do.
+func eventually(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !is(); runtime.Gosched() {
+		if time.Now().After(deadline) {
+			t.Fatalf("not so after 10 s: %s", what)
+		}
+	}
 }

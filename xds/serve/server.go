@@ -74,23 +74,28 @@ type Server struct {
 
 // New returns a Server that has published nothing yet. The error names the field of Config that is missing or wrong.
 func New(c Config) (*Server, error) {
+	s, err := newServer(c)
+	if err != nil {
+		return nil, fmt.Errorf("xDS server: %w", err)
+	}
 	certificate, err := certwatcher.New(c.CertFile, c.KeyFile)
 	if err != nil {
 		return nil, fmt.Errorf("xDS server: CertFile and KeyFile: %w", err)
 	}
-	return newServer(c, certificate.GetCertificate, certificate.Start)
+	s.secure(certificate.GetCertificate, certificate.Start)
+	return s, nil
 }
 
-func newServer(c Config, certificate getCertificate, watchCertificate func(context.Context) error) (*Server, error) {
+func newServer(c Config) (*Server, error) {
 	switch {
 	case c.Authenticator == nil:
-		return nil, errors.New("xDS server: Authenticator is missing")
+		return nil, errors.New("Authenticator is missing")
 	case c.Registerer == nil:
-		return nil, errors.New("xDS server: Registerer is missing")
+		return nil, errors.New("Registerer is missing")
 	case c.NewStreams < 0:
-		return nil, fmt.Errorf("xDS server: NewStreams is %v, want more than 0", c.NewStreams)
+		return nil, fmt.Errorf("NewStreams is %v, want more than 0", c.NewStreams)
 	case c.Patience < 0:
-		return nil, fmt.Errorf("xDS server: Patience is %v, want more than 0", c.Patience)
+		return nil, fmt.Errorf("Patience is %v, want more than 0", c.Patience)
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()
@@ -106,20 +111,22 @@ func newServer(c Config, certificate getCertificate, watchCertificate func(conte
 	}
 	m, err := newMetrics(c.Registerer)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("Registerer: %w", err)
 	}
-	s := &Server{
+	return &Server{
 		config:     c,
 		metrics:    m,
 		store:      newStore(),
 		newStreams: rate.NewLimiter(c.NewStreams, max(1, int(c.NewStreams))),
 		stop:       make(chan struct{}),
+	}, nil
+}
 
-		watchCertificate: watchCertificate,
-	}
+// secure makes the gRPC server, with a certificate that watch keeps current until its context ends.
+func (s *Server) secure(certificate getCertificate, watch func(context.Context) error) {
+	s.watchCertificate = watch
 	s.grpc = grpc.NewServer(append(s.options(), grpc.Creds(newCredentials(certificate, s.refuseConnection)))...)
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(s.grpc, &service{Server: s})
-	return s, nil
 }
 
 func (s *Server) options() []grpc.ServerOption {
