@@ -20,8 +20,9 @@ export PATH := $(BIN):$(PATH)
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-check: lint generate unit ## Format, vet, lint, import direction, generated files up to date, unit tests (no root needed)
-	@git diff --exit-code -- $(GENERATED) || { echo "generated files are stale: commit what 'make generate' wrote"; exit 1; }
+# Unit tests also hold generated files (chart selectors, goldens) and the direction of imports to what is written.
+check: ## Format, vet, lint, import direction, generated files up to date, unit tests (no root needed)
+check: lint unit
 
 test: check up ## Everything: check, then every test on real parts, the cluster included (needs root)
 	go test -p 1 -count=1 -timeout 60m -v ./tests/...
@@ -48,10 +49,8 @@ fuzz: ## Run every fuzz target for FUZZTIME (60s)
 	    (cd $$(dirname $$f) && go test -run '^$$' -fuzz "^$$t$$" -fuzztime $(FUZZTIME) .) || exit 1; \
 	  done; done
 
-# Files that a generator writes.
-GENERATED :=
-generate:
-	go generate ./...
+generate: ## Rewrite goldens and generated files from what the code does: read the diff
+	go test ./webhook/inject ./webhook/admit ./cni-plugin/redirect ./xds ./tests/chart -update
 
 lint: $(LINT)
 	go vet ./... ./tests/...
