@@ -36,10 +36,3 @@
 // in [label.Settings], and translate the field where the resource is made that it concerns: cluster.go, route.go or
 // listener.go in package envoy. Then tell its story in testdata.
 package xds
-
-import (
-	// The packages of the tour.
-	_ "github.com/kubernetes-traffic-manager/traffic/xds/envoy"
-	_ "github.com/kubernetes-traffic-manager/traffic/xds/label"
-	_ "github.com/kubernetes-traffic-manager/traffic/xds/mesh"
-)

@@ -152,3 +152,6 @@ func (m *Mesh) compute(o Object) ([]Port, []label.Problem) {
 	slices.SortStableFunc(problems, func(a, b label.Problem) int { return strings.Compare(a.Key, b.Key) })
 	return ports, problems
 }
+
+// Problems returns the problems of an object as of the last Flush.
+func (m *Mesh) Problems(o Object) []label.Problem { return m.problems[o] }

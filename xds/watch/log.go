@@ -1,0 +1,89 @@
+package watch
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/kubernetes-traffic-manager/traffic/xds/envoy"
+	"github.com/kubernetes-traffic-manager/traffic/xds/mesh"
+)
+
+// changeLogger returns the function that writes one line for each label that changed, once it is known what became of
+// the update. Labels that changed together share their update.
+func (w *Watcher) changeLogger(changes []mesh.LabelChange, update envoy.Update, since time.Time) func(Applied) {
+	set, removed := len(update.Set), len(update.Remove)
+	return func(a Applied) {
+		took := time.Since(since)
+		if set+removed > 0 {
+			w.metrics.propagation.Observe(took.Seconds())
+		}
+		for _, c := range changes {
+			w.log.Info("label changed", "object", c.Object.String(), "key", c.Key, "old", c.Old, "new", c.New,
+				"set", set, "removed", removed, "proxies", a.Proxies, "acknowledged", a.Acknowledged,
+				"rejected", a.Rejected, "gone", a.Gone, "took", took)
+		}
+	}
+}
+
+// report logs and reports the problems of the objects, and counts those of all.
+func (w *Watcher) report(objects map[mesh.Object]bool) {
+	for _, o := range slices.SortedFunc(maps.Keys(objects), mesh.Object.Compare) {
+		problems := slices.Concat(w.mesh.Problems(o), w.untranslated[o])
+		for _, p := range problems {
+			w.log.Warn("label not in force", "object", o.String(), "key", p.Key, "value", p.Value, "reason", p.Reason, "in force", p.InForce)
+		}
+		if len(problems) == 0 {
+			w.log.Info("no more label problems", "object", o.String())
+		}
+		w.metrics.problems(o, len(problems))
+		w.reporter.Report(o, problems)
+	}
+}
+
+func setKeys(resources []envoy.Resource) []envoy.Key {
+	keys := make([]envoy.Key, len(resources))
+	for i, r := range resources {
+		keys[i] = r.Key
+	}
+	return keys
+}
+
+// metrics are the Watcher's; one goroutine counts problems.
+type metrics struct {
+	propagation prometheus.Histogram
+	wrong       prometheus.Gauge
+	perObject   map[mesh.Object]int
+}
+
+func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
+	m := &metrics{
+		propagation: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "traffic_control_propagation_seconds",
+			Help:    "Time from the event of an object to the last answer of the proxies that its update concerned.",
+			Buckets: prometheus.ExponentialBuckets(0.001, 2, 14),
+		}),
+		wrong: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "traffic_control_label_problems",
+			Help: "Labels that do not do what they say: not valid, unknown or without effect.",
+		}),
+		perObject: map[mesh.Object]int{},
+	}
+	for _, c := range []prometheus.Collector{m.propagation, m.wrong} {
+		if err := registerer.Register(c); err != nil {
+			return nil, fmt.Errorf("metrics of the watcher: %w", err)
+		}
+	}
+	return m, nil
+}
+
+func (m *metrics) problems(o mesh.Object, count int) {
+	m.wrong.Add(float64(count - m.perObject[o]))
+	m.perObject[o] = count
+	if count == 0 {
+		delete(m.perObject, o)
+	}
+}
