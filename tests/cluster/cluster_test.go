@@ -27,6 +27,7 @@ func TestCluster(t *testing.T) {
 	}
 	second := newCluster(t, "second")
 	must(t, second.Down(ctx))
+	oddSetting(t)
 	before := snapshot(t, first)
 	t.Cleanup(func() { must(t, second.Down(context.Background())) })
 

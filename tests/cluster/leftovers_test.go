@@ -97,6 +97,18 @@ func belongs(namespace, cgroup string, clusters []*cluster.Cluster) bool {
 	return false
 }
 
+// oddSetting gives a machine's setting that the kubelet would change a value
+// that nobody has, so that a change shows even if another kubelet made it
+// before.
+func oddSetting(t *testing.T) {
+	t.Helper()
+	const file = "/proc/sys/kernel/panic"
+	own, err := os.ReadFile(file)
+	must(t, err)
+	must(t, os.WriteFile(file, []byte("7"), 0o644))
+	t.Cleanup(func() { must(t, os.WriteFile(file, own, 0o644)) })
+}
+
 // settings adds the machine's kernel settings.
 func settings(t *testing.T, m machine) {
 	t.Helper()
