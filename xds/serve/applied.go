@@ -56,6 +56,7 @@ func (t *tracker) finish(o outcome) {
 		t.result.Rejected++
 	case gone:
 		t.result.Gone++
+	case unconcerned:
 	}
 	t.open--
 	last := t.open == 0

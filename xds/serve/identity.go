@@ -101,6 +101,8 @@ func checkNode(proxy Identity, node *corev3.Node) error {
 	if node == nil || node.GetId() == proxy.NodeID {
 		return nil
 	}
-	return &refusal{"node_id", codes.Unauthenticated,
-		fmt.Errorf("node id %.300q is not that of the token, %q", node.GetId(), proxy.NodeID)}
+	return &refusal{
+		"node_id", codes.Unauthenticated,
+		fmt.Errorf("node id %.300q is not that of the token, %q", node.GetId(), proxy.NodeID),
+	}
 }

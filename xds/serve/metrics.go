@@ -51,7 +51,7 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 		m.proxies, m.responses, m.resources, m.bytes, m.rejections, m.refusals, m.deadlines, m.applied,
 	} {
 		if err := registerer.Register(c); err != nil {
-			return nil, fmt.Errorf("metrics of the xDS server: %w", err)
+			return nil, fmt.Errorf("register a metric: %w", err)
 		}
 	}
 	return m, nil

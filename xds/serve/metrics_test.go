@@ -92,11 +92,11 @@ func TestNewNamesWhatIsMissing(t *testing.T) {
 		"KeyFile":       func(c *Config) { c.KeyFile = certFile },
 		"NewStreams":    func(c *Config) { c.NewStreams = -1 },
 		"Patience":      func(c *Config) { c.Patience = -1 },
-		"Registerer ":   func(c *Config) { c.Registerer = taken },
+		"registry":      func(c *Config) { c.Registerer = taken },
 	} {
 		c := whole()
 		spoil(&c)
-		if _, err := New(c); err == nil || !strings.Contains(err.Error(), strings.TrimSpace(field)) {
+		if _, err := New(c); err == nil || !strings.Contains(err.Error(), field) {
 			t.Errorf("without a good %s: %v", field, err)
 		}
 	}

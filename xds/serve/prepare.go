@@ -91,10 +91,8 @@ func (s *stream) survey() (items [][]item, outstanding backlog, waits wait) {
 func (s *stream) depart(sub *subscription, items []item) *response {
 	s.nonces++
 	nonce := strconv.FormatUint(s.nonces, 10)
-	sub.flight = &flight{nonce: nonce, items: items}
-	sub.unanswered = false
+	sub.depart(nonce, items)
 	for _, it := range items {
-		delete(sub.dirty, it.name)
 		if it.record == nil {
 			continue
 		}

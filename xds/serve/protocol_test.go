@@ -407,7 +407,7 @@ func TestResponsesDecodeToWhatWasPublished(t *testing.T) {
 	want := []string{}
 	u := set(cluster("c", 1), staticCluster("static|é", 3))
 	for _, r := range u.Set {
-		want = append(want, fmt.Sprint(r.Name, r.Version, r.Body.GetTypeUrl(), r.Body.GetValue()))
+		want = append(want, fmt.Sprint(r.Name, r.Version, r.Body))
 	}
 	s.Publish(u, nil)
 	p := s.connect(t, "a")
@@ -415,7 +415,7 @@ func TestResponsesDecodeToWhatWasPublished(t *testing.T) {
 	response := p.receive()
 	got := []string{}
 	for _, r := range response.GetResources() {
-		got = append(got, fmt.Sprint(r.GetName(), r.GetVersion(), r.GetResource().GetTypeUrl(), r.GetResource().GetValue()))
+		got = append(got, fmt.Sprint(r.GetName(), r.GetVersion(), r.GetResource()))
 	}
 	if slices.Sort(want); !slices.Equal(got, want) {
 		t.Errorf("got %v\nwant %v", got, want)

@@ -89,13 +89,13 @@ func New(c Config) (*Server, error) {
 func newServer(c Config) (*Server, error) {
 	switch {
 	case c.Authenticator == nil:
-		return nil, errors.New("Authenticator is missing")
+		return nil, errors.New("missing Authenticator")
 	case c.Registerer == nil:
-		return nil, errors.New("Registerer is missing")
+		return nil, errors.New("missing Registerer")
 	case c.NewStreams < 0:
-		return nil, fmt.Errorf("NewStreams is %v, want more than 0", c.NewStreams)
+		return nil, fmt.Errorf("negative NewStreams %v", c.NewStreams)
 	case c.Patience < 0:
-		return nil, fmt.Errorf("Patience is %v, want more than 0", c.Patience)
+		return nil, fmt.Errorf("negative Patience %v", c.Patience)
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()
@@ -111,7 +111,7 @@ func newServer(c Config) (*Server, error) {
 	}
 	m, err := newMetrics(c.Registerer)
 	if err != nil {
-		return nil, fmt.Errorf("Registerer: %w", err)
+		return nil, fmt.Errorf("registry: %w", err)
 	}
 	return &Server{
 		config:     c,

@@ -25,8 +25,10 @@ type service struct {
 
 // StreamAggregatedResources refuses the state-of-the-world protocol.
 func (s *service) StreamAggregatedResources(w discoveryv3.AggregatedDiscoveryService_StreamAggregatedResourcesServer) error {
-	return s.refuse(w.Context(), &refusal{"state_of_the_world", codes.Unimplemented,
-		errors.New("only delta ADS is served: set api_type to DELTA_GRPC")})
+	return s.refuse(w.Context(), &refusal{
+		"state_of_the_world", codes.Unimplemented,
+		errors.New("only delta ADS is served: set api_type to DELTA_GRPC"),
+	})
 }
 
 // DeltaAggregatedResources serves one proxy until it goes.

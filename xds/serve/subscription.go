@@ -208,6 +208,18 @@ func (s *subscription) unsubscribeAll() {
 	}
 }
 
+// depart puts items in flight.
+func (s *subscription) depart(nonce string, items []item) {
+	s.flight = &flight{nonce: nonce, items: items}
+	s.unanswered = false
+	for _, it := range items {
+		delete(s.dirty, it.name)
+		if _, ok := s.known[it.name]; !ok {
+			s.known[it.name] = holding{}
+		}
+	}
+}
+
 // acknowledge notes that the proxy took the response in flight.
 func (s *subscription) acknowledge() {
 	items := s.flight.items
@@ -223,6 +235,9 @@ func (s *subscription) acknowledge() {
 			// The record's name is shared by all streams; the request's was this stream's own copy.
 			delete(s.known, it.name)
 			s.known[it.record.Name] = holding{named: h.named, have: it.record}
+		}
+		if !ok && s.wildcard { // dropped and wanted again meanwhile, when changes of it went unnoticed
+			s.mark(it.name, mark{first: it.mark.first, last: it.mark.last})
 		}
 		if it.record != nil && s.rejected[it.name] == it.record.Version {
 			delete(s.rejected, it.name)

@@ -57,7 +57,7 @@ func NewTokenReviewer(client authenticationclient.TokenReviewInterface, register
 		Help: "Tokens of proxies that the API server was asked about, by result.",
 	}, []string{"result"})
 	if err := registerer.Register(reviews); err != nil {
-		return nil, fmt.Errorf("metrics of token reviews: %w", err)
+		return nil, fmt.Errorf("register a metric: %w", err)
 	}
 	return &TokenReviewer{
 		client:   client,
