@@ -27,32 +27,45 @@ var workloads = map[string]string{
 	mesh.ReplicaSet:           "replicasets",
 }
 
-// A source is the informers of everything that the mesh is told of.
-type source struct {
-	objects  informers.SharedInformerFactory
-	metadata metadatainformer.SharedInformerFactory
-	synced   []cache.DoneChecker
+// apiVersions are those of the kinds whose objects have labels.
+var apiVersions = map[string]string{
+	string(label.Service):     "v1",
+	string(label.Pod):         "v1",
+	string(label.Deployment):  "apps/v1",
+	string(label.StatefulSet): "apps/v1",
+	string(label.DaemonSet):   "apps/v1",
 }
 
-// newSource prepares informers that put their events into the queue.
-func newSource(client kubernetes.Interface, meta metadata.Interface, q *queue) (*source, error) {
-	s := &source{
+// A Source is the informers of everything that the mesh is told of. Its events are for one Watcher.
+type Source struct {
+	objects  informers.SharedInformerFactory
+	metadata metadatainformer.SharedInformerFactory
+	stores   map[string]cache.Store // by kind
+	synced   []cache.DoneChecker
+	queue    *queue
+}
+
+// NewSource prepares the informers.
+func NewSource(client kubernetes.Interface, meta metadata.Interface) (*Source, error) {
+	s := &Source{
+		stores:   map[string]cache.Store{},
+		queue:    newQueue(),
 		objects:  informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTransform(strip)),
 		metadata: metadatainformer.NewSharedInformerFactoryWithOptions(meta, 0, metadatainformer.WithTransform(strip)),
 	}
-	err := s.follow(q, string(label.Service), s.objects.Core().V1().Services().Informer(), func(o any) event {
+	err := s.follow(string(label.Service), s.objects.Core().V1().Services().Informer(), func(o any) event {
 		return func(m *mesh.Mesh) { m.SetService(o.(*corev1.Service)) }
 	})
 	if err != nil {
 		return nil, err
 	}
-	err = s.follow(q, mesh.EndpointSlice, s.objects.Discovery().V1().EndpointSlices().Informer(), func(o any) event {
+	err = s.follow(mesh.EndpointSlice, s.objects.Discovery().V1().EndpointSlices().Informer(), func(o any) event {
 		return func(m *mesh.Mesh) { m.SetEndpointSlice(o.(*discoveryv1.EndpointSlice)) }
 	})
 	if err != nil {
 		return nil, err
 	}
-	err = s.follow(q, string(label.Pod), s.objects.Core().V1().Pods().Informer(), func(o any) event {
+	err = s.follow(string(label.Pod), s.objects.Core().V1().Pods().Informer(), func(o any) event {
 		return func(m *mesh.Mesh) { m.SetPod(o.(*corev1.Pod)) }
 	})
 	if err != nil {
@@ -60,7 +73,7 @@ func newSource(client kubernetes.Interface, meta metadata.Interface, q *queue) (
 	}
 	for kind, resource := range workloads {
 		informer := s.metadata.ForResource(workloadResource(resource)).Informer()
-		err := s.follow(q, kind, informer, func(o any) event {
+		err := s.follow(kind, informer, func(o any) event {
 			return func(m *mesh.Mesh) { m.SetWorkload(kind, &o.(*metav1.PartialObjectMetadata).ObjectMeta) }
 		})
 		if err != nil {
@@ -70,37 +83,54 @@ func newSource(client kubernetes.Interface, meta metadata.Interface, q *queue) (
 	return s, nil
 }
 
+// Reference names an object with its UID, by which kubectl describe finds its Events. The UID is empty if the object is
+// gone.
+func (s *Source) Reference(o mesh.Object) *corev1.ObjectReference {
+	r := &corev1.ObjectReference{APIVersion: apiVersions[o.Kind], Kind: o.Kind, Namespace: o.Namespace, Name: o.Name}
+	store := s.stores[o.Kind]
+	if store == nil {
+		return r
+	}
+	// The error is of an index, of which these stores have none.
+	object, _, _ := store.GetByKey(cache.NewObjectName(o.Namespace, o.Name).String())
+	if meta, ok := object.(metav1.Object); ok {
+		r.UID, r.ResourceVersion = meta.GetUID(), meta.GetResourceVersion()
+	}
+	return r
+}
+
 // follow queues what an informer tells of objects of a kind.
-func (s *source) follow(q *queue, kind string, informer cache.SharedIndexInformer, set func(any) event) error {
+func (s *Source) follow(kind string, informer cache.SharedIndexInformer, set func(any) event) error {
 	registration, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
-		AddFunc:    func(o any) { q.add(set(o)) },
-		UpdateFunc: func(_, o any) { q.add(set(o)) },
+		AddFunc:    func(o any) { s.queue.add(set(o)) },
+		UpdateFunc: func(_, o any) { s.queue.add(set(o)) },
 		DeleteFunc: func(o any) {
 			// A deletion that the watch missed comes without its object.
 			name, err := cache.DeletionHandlingObjectToName(o)
 			if err != nil {
 				return // what an informer gives has a name
 			}
-			q.add(func(m *mesh.Mesh) { m.Delete(mesh.Object{Kind: kind, Namespace: name.Namespace, Name: name.Name}) })
+			s.queue.add(func(m *mesh.Mesh) { m.Delete(mesh.Object{Kind: kind, Namespace: name.Namespace, Name: name.Name}) })
 		},
 	})
 	if err != nil {
 		return fmt.Errorf("watch %s: %w", kind, err)
 	}
+	s.stores[kind] = informer.GetStore()
 	s.synced = append(s.synced, registration.HasSyncedChecker())
 	return nil
 }
 
 // start runs the informers until ctx ends, and returns when each has queued all objects that there were. It is false
 // if ctx ended first.
-func (s *source) start(ctx context.Context) bool {
+func (s *Source) start(ctx context.Context) bool {
 	s.objects.StartWithContext(ctx)
 	s.metadata.Start(ctx.Done())
 	return cache.WaitFor(ctx, "objects", s.synced...)
 }
 
 // stop waits for the informers, whose context has ended.
-func (s *source) stop() {
+func (s *Source) stop() {
 	s.objects.Shutdown()
 	s.metadata.Shutdown()
 }

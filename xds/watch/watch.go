@@ -7,8 +7,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/metadata"
 
 	"github.com/kubernetes-traffic-manager/traffic/xds/envoy"
 	"github.com/kubernetes-traffic-manager/traffic/xds/label"
@@ -38,8 +36,7 @@ type Reporter interface {
 
 // Config is what a Watcher connects.
 type Config struct {
-	Client   kubernetes.Interface
-	Metadata metadata.Interface
+	Source *Source
 	// Mesh and Translator make of objects what is published.
 	Mesh       mesh.Config
 	Translator *envoy.Translator
@@ -51,8 +48,7 @@ type Config struct {
 
 // A Watcher keeps what is published as the Kubernetes API has it.
 type Watcher struct {
-	source *source
-	queue  *queue
+	source *Source
 	log    *slog.Logger
 
 	// One goroutine owns these.
@@ -73,14 +69,8 @@ func New(c Config) (*Watcher, error) {
 	if err != nil {
 		return nil, err
 	}
-	q := newQueue()
-	s, err := newSource(c.Client, c.Metadata, q)
-	if err != nil {
-		return nil, err
-	}
 	return &Watcher{
-		source:       s,
-		queue:        q,
+		source:       c.Source,
 		log:          c.Logger,
 		mesh:         mesh.New(c.Mesh),
 		snapshot:     envoy.NewSnapshot(c.Translator),
@@ -104,7 +94,7 @@ func (w *Watcher) Run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-w.queue.some:
+		case <-w.source.queue.some:
 			w.next()
 		}
 	}
@@ -138,7 +128,7 @@ func (w *Watcher) next() {
 
 // fold tells the mesh of all that is queued, and returns what that changed and when the first event came.
 func (w *Watcher) fold() (mesh.Changes, time.Time) {
-	events, since := w.queue.take()
+	events, since := w.source.queue.take()
 	for _, tell := range events {
 		tell(w.mesh)
 	}

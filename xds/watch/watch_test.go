@@ -133,8 +133,12 @@ func (c *cluster) newWatcher() *Watcher {
 	if err != nil {
 		c.t.Fatal(err)
 	}
+	source, err := NewSource(c.objects, c.metadata)
+	if err != nil {
+		c.t.Fatal(err)
+	}
 	w, err := New(Config{
-		Client: c.objects, Metadata: c.metadata, Mesh: mesh.Config{KubernetesAPI: true}, Translator: translator,
+		Source: source, Mesh: mesh.Config{KubernetesAPI: true}, Translator: translator,
 		Publisher: c, Reporter: c, Logger: slog.New(slog.NewTextHandler(c.log, nil)), Registerer: c.metrics,
 	})
 	if err != nil {
@@ -361,14 +365,14 @@ func (c *cluster) wantGauge(want int) {
 // TestBatch: what is queued goes out together, so that a storm of changes costs no more than its last state.
 func TestBatch(t *testing.T) {
 	w, c := idle(t)
-	w.queue.add(func(m *mesh.Mesh) { m.SetService(service("web", "10.96.0.1", "traffic.port.80", "http")) })
-	w.queue.add(func(m *mesh.Mesh) { m.SetEndpointSlice(slice("web")) })
-	w.queue.add(func(m *mesh.Mesh) { m.SetService(service("web", "10.96.0.1", "traffic.port.80", "tcp")) })
-	<-w.queue.some
+	w.source.queue.add(func(m *mesh.Mesh) { m.SetService(service("web", "10.96.0.1", "traffic.port.80", "http")) })
+	w.source.queue.add(func(m *mesh.Mesh) { m.SetEndpointSlice(slice("web")) })
+	w.source.queue.add(func(m *mesh.Mesh) { m.SetService(service("web", "10.96.0.1", "traffic.port.80", "tcp")) })
+	<-w.source.queue.some
 	w.next()
 	c.wantNext("+Cluster/80|default|web.outbound +ClusterLoadAssignment/80|default|web.outbound +Listener/10.96.0.1:80")
 	select {
-	case <-w.queue.some:
+	case <-w.source.queue.some:
 		t.Error("there is more in the queue")
 	default:
 	}
@@ -406,6 +410,22 @@ func idle(t *testing.T) (*Watcher, *cluster) {
 		log: &lines{all: make(chan string, 100)},
 	}
 	return c.newWatcher(), c
+}
+
+// TestReference: kubectl describe shows an Event only if it has the object's UID.
+func TestReference(t *testing.T) {
+	deployment := workload("Deployment", meta("web"))
+	deployment.UID = "11-22"
+	c := start(t, nil, deployment)
+	c.wantNext("")
+	want := &corev1.ObjectReference{APIVersion: "apps/v1", Kind: "Deployment", Namespace: "default", Name: "web", UID: "11-22"}
+	if diff := cmp.Diff(want, c.watcher.source.Reference(mesh.Object{Kind: "Deployment", Namespace: "default", Name: "web"})); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	gone := c.watcher.source.Reference(mesh.Object{Kind: "Pod", Namespace: "default", Name: "gone"})
+	if gone.APIVersion != "v1" || gone.UID != "" {
+		t.Errorf("of what is gone: %+v", gone)
+	}
 }
 
 // TestStrip: an informer must not hold what the mesh does not read, and must keep what it reads.
