@@ -49,7 +49,7 @@ func (c *Cluster) Up(ctx context.Context) error {
 
 // start clears what an earlier run may have left and starts the node.
 func (c *Cluster) start(ctx context.Context) error {
-	err := errors.Join(c.unplugCable(), c.removeData())
+	err := errors.Join(c.unplugCable(), c.removeData(), os.RemoveAll(c.Dir("logs")))
 	if err != nil {
 		return err
 	}

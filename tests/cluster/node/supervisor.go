@@ -88,7 +88,10 @@ func (s *Supervisor) run(ctx context.Context, c *supervised) {
 		s.update(func() {
 			unasked = c.status.Wanted
 			c.status.PID, c.status.Ready = 0, false
-			c.status.LastExit = fmt.Sprint(err)
+			c.status.LastExit = "exit status 0"
+			if err != nil {
+				c.status.LastExit = err.Error()
+			}
 		})
 		if unasked {
 			time.Sleep(restartDelay)
