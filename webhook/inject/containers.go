@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strconv"
 
+	"github.com/go-json-experiment/json/jsontext"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
@@ -125,7 +126,7 @@ func volumes() []corev1.Volume {
 }
 
 // marshalled is a value that is the same in every pod, as JSON, so that a pod costs no more than copying it.
-func marshalled(value any) (json.RawMessage, error) {
+func marshalled(value any) (jsontext.Value, error) {
 	text, err := json.Marshal(value)
 	if err != nil {
 		return nil, fmt.Errorf("marshal what is injected: %w", err)
@@ -134,7 +135,7 @@ func marshalled(value any) (json.RawMessage, error) {
 }
 
 // initContainers are ours in their order.
-func (c Config) initContainers() ([]json.RawMessage, error) {
+func (c Config) initContainers() ([]jsontext.Value, error) {
 	proxy, err := c.proxy()
 	if err != nil {
 		return nil, err
@@ -143,7 +144,7 @@ func (c Config) initContainers() ([]json.RawMessage, error) {
 	if c.Verify {
 		ours = append(ours, c.verify())
 	}
-	raws := make([]json.RawMessage, len(ours))
+	raws := make([]jsontext.Value, len(ours))
 	for i, container := range ours {
 		if raws[i], err = marshalled(container); err != nil {
 			return nil, err

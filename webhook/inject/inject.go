@@ -5,12 +5,12 @@
 package inject
 
 import (
-	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
-	"gomodules.xyz/jsonpatch/v2"
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/kubernetes-traffic-manager/traffic/cni-plugin/redirect"
 	"github.com/kubernetes-traffic-manager/traffic/webhook/patch"
@@ -44,8 +44,10 @@ const (
 // A Result says what to do with a pod.
 type Result struct {
 	Outcome Outcome
+	// Name is what the pod is called, or what its name will begin with.
+	Name string
 	// Patch changes the pod; empty when it stays as it is.
-	Patch []jsonpatch.Operation
+	Patch []patch.Operation
 	// Refusal says why the pod cannot be injected and what to do, when Outcome is Refused.
 	Refusal string
 	// Warnings are for the person who created the pod.
@@ -57,8 +59,8 @@ type Injector struct {
 	config Config
 	// containers are for the front of the init containers: the proxy, then the check. lean is the same without
 	// resources, for pods that have some as a whole.
-	containers, lean []json.RawMessage
-	volumes          []json.RawMessage
+	containers, lean []jsontext.Value
+	volumes          []jsontext.Value
 	annotations      map[string]string
 }
 
@@ -92,19 +94,31 @@ func New(c Config) (*Injector, error) {
 	return i, nil
 }
 
-// Pod injects a Pod, given as the bytes that were received. A pod template is a Pod without a name. The error says that
-// it is not one.
+// Pod injects a Pod, given as the bytes that were received. The error says that it is not one.
 func (i *Injector) Pod(raw []byte) (Result, error) {
 	p, err := decode(raw)
 	if err != nil {
 		return Result{}, err
 	}
-	if outcome, warning := leaveAlone(p); outcome != "" {
-		return Result{Outcome: outcome, Warnings: warning}, nil
+	if p.Metadata == nil {
+		return Result{}, errors.New("decode pod: no metadata")
+	}
+	result, err := i.pod(p, raw)
+	result.Name = p.name()
+	return result, err
+}
+
+func (i *Injector) pod(p *pod, raw []byte) (Result, error) {
+	if outcome := optedOut(p); outcome != "" {
+		return Result{Outcome: outcome}, nil
+	}
+	if outcome, warning := unfit(p); outcome != "" {
+		return Result{Outcome: outcome, Warnings: []string{warning}}, nil
 	}
 	injected := isInjected(p)
 	if found := i.config.clashes(p, injected); len(found) > 0 {
-		return Result{Outcome: Refused, Refusal: "cannot inject Envoy: " + strings.Join(found, "; ") + "; or label the pod " + label.EnabledKey + "=false"}, nil
+		return Result{Outcome: Refused, Refusal: "cannot inject Envoy: " + strings.Join(found, "; ") +
+			"; or label the pod " + label.EnabledKey + "=false"}, nil
 	}
 	if injected {
 		ops, err := toFront(p, raw)
@@ -113,20 +127,54 @@ func (i *Injector) Pod(raw []byte) (Result, error) {
 	return i.add(p)
 }
 
-// leaveAlone says why a pod that was sent for injection stays as it is.
-func leaveAlone(p *pod) (Outcome, []string) {
+// Template says what the person who opted a workload in should know about its pod template: that its pods will not be
+// injected, or will be refused, or not do what they are meant to. Whether the template itself is labelled does not matter.
+func (i *Injector) Template(raw []byte) ([]string, error) {
+	p, err := decode(raw)
+	if err != nil {
+		return nil, err
+	}
+	if p.Metadata == nil {
+		p.Metadata = &metadata{}
+	}
+	if outcome, warning := unfit(p); outcome != "" {
+		return []string{warning}, nil
+	}
+	injected := isInjected(p)
+	if found := i.config.clashes(p, injected); len(found) > 0 {
+		for n, clash := range found {
+			found[n] = "its pods will be refused: " + clash
+		}
+		return found, nil
+	}
+	if injected {
+		return nil, nil
+	}
+	result, err := i.add(p)
+	return result.Warnings, err
+}
+
+// optedOut says why a pod that was sent for injection is not meant to be injected.
+func optedOut(p *pod) Outcome {
 	settings, _ := label.Parse(label.Pod, p.Metadata.Labels)
 	switch {
 	case p.isMirror():
-		return MirrorPod, nil
+		return MirrorPod
 	case settings.Enabled != nil && !*settings.Enabled:
-		return OptedOut, nil
-	case p.Spec.HostNetwork:
-		return HostNetwork, []string{"no Envoy is injected: the pod uses hostNetwork"}
-	case p.isWindows():
-		return Windows, []string{"no Envoy is injected: it needs a Linux pod, this is a Windows pod"}
+		return OptedOut
 	}
-	return "", nil
+	return ""
+}
+
+// unfit says why a pod cannot have a sidecar although it was opted in.
+func unfit(p *pod) (Outcome, string) {
+	switch {
+	case p.Spec.HostNetwork:
+		return HostNetwork, "no Envoy is injected: the pod uses hostNetwork"
+	case p.isWindows():
+		return Windows, "no Envoy is injected: it needs a Linux pod, this is a Windows pod"
+	}
+	return "", ""
 }
 
 // isInjected reports whether the pod has our sidecar from an earlier call, with all that belongs to it. The container's
@@ -159,38 +207,41 @@ func (i *Injector) add(p *pod) (Result, error) {
 	if p.Spec.Resources != nil {
 		containers = i.lean
 	}
-	ops := patch.Set(patch.Of("metadata", "annotations"), p.Metadata.Annotations, annotations)
+	ops, err := patch.Set(patch.Of("metadata", "annotations"), p.Metadata.Annotations, annotations)
+	if err != nil {
+		return Result{}, err
+	}
 	ops = append(ops, first(patch.Of("spec", "initContainers"), p.Spec.InitContainers == nil, containers)...)
 	ops = append(ops, last(patch.Of("spec", "volumes"), p.Spec.Volumes == nil, i.volumes)...)
 	return Result{Outcome: Injected, Patch: ops, Warnings: warnings}, nil
 }
 
 // first puts values at the front of an array, last at its end. The array may be missing.
-func first(array patch.Path, missing bool, values []json.RawMessage) []jsonpatch.Operation {
+func first(array patch.Path, missing bool, values []jsontext.Value) []patch.Operation {
+	var ops []patch.Operation
 	if missing {
-		return []jsonpatch.Operation{patch.Add(array, values)}
+		ops = append(ops, patch.Add(array, jsontext.Value("[]")))
 	}
-	ops := make([]jsonpatch.Operation, len(values))
 	for n, value := range values {
-		ops[n] = patch.Add(array.Index(n), value)
+		ops = append(ops, patch.Add(array.Index(n), value))
 	}
 	return ops
 }
 
-func last(array patch.Path, missing bool, values []json.RawMessage) []jsonpatch.Operation {
+func last(array patch.Path, missing bool, values []jsontext.Value) []patch.Operation {
+	var ops []patch.Operation
 	if missing {
-		return []jsonpatch.Operation{patch.Add(array, values)}
+		ops = append(ops, patch.Add(array, jsontext.Value("[]")))
 	}
-	ops := make([]jsonpatch.Operation, len(values))
-	for n, value := range values {
-		ops[n] = patch.Add(array.End(), value)
+	for _, value := range values {
+		ops = append(ops, patch.Add(array.End(), value))
 	}
 	return ops
 }
 
 // toFront moves our containers back to the front of the init containers, where another webhook put its own. They are
 // moved as they are.
-func toFront(p *pod, raw []byte) ([]jsonpatch.Operation, error) {
+func toFront(p *pod, raw []byte) ([]patch.Operation, error) {
 	var names, ours []string
 	for _, c := range p.Spec.InitContainers {
 		names = append(names, c.Name)
@@ -207,7 +258,7 @@ func toFront(p *pod, raw []byte) ([]jsonpatch.Operation, error) {
 	if err != nil {
 		return nil, err
 	}
-	var ops []jsonpatch.Operation
+	var ops []patch.Operation
 	array := patch.Of("spec", "initContainers")
 	for place, name := range ours {
 		at := slices.Index(names, name)

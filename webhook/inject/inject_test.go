@@ -13,12 +13,12 @@ import (
 
 	jsonpatch "github.com/evanphx/json-patch/v5"
 	"golang.org/x/tools/txtar"
-	operation "gomodules.xyz/jsonpatch/v2"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	"sigs.k8s.io/yaml"
 
 	"github.com/kubernetes-traffic-manager/traffic/cni-plugin/redirect"
+	"github.com/kubernetes-traffic-manager/traffic/webhook/patch"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
@@ -63,20 +63,20 @@ func newInjector(t testing.TB, c Config) *Injector {
 }
 
 // patched applies a patch as the API server does.
-func patched(t testing.TB, raw []byte, ops []operation.Operation) []byte {
+func patched(t testing.TB, raw []byte, ops []patch.Operation) []byte {
 	t.Helper()
 	if len(ops) == 0 {
 		return raw
 	}
-	text, err := json.Marshal(ops)
+	text, err := patch.Marshal(ops)
 	if err != nil {
 		t.Fatal(err)
 	}
-	patch, err := jsonpatch.DecodePatch(text)
+	operations, err := jsonpatch.DecodePatch(text)
 	if err != nil {
 		t.Fatal(err)
 	}
-	after, err := patch.Apply(raw)
+	after, err := operations.Apply(raw)
 	if err != nil {
 		t.Fatalf("the patch does not apply: %v\n%s\n%s", err, raw, text)
 	}

@@ -1,12 +1,16 @@
 package inject
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 
-	kjson "sigs.k8s.io/json"
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 )
+
+// decoding is as the API server reads: names of members are compared exactly, which is the default, and each is there once,
+// which is not worth checking.
+var decoding = jsontext.AllowDuplicateNames(true)
 
 // A pod is what injection reads of a Pod. It is never written back: patches are made against the bytes received, so
 // fields that are not here, and fields of later Kubernetes versions, stay as they are.
@@ -16,8 +20,10 @@ type pod struct {
 }
 
 type metadata struct {
-	Labels      map[string]string `json:"labels"`
-	Annotations map[string]string `json:"annotations"`
+	Name         string            `json:"name"`
+	GenerateName string            `json:"generateName"`
+	Labels       map[string]string `json:"labels"`
+	Annotations  map[string]string `json:"annotations"`
 }
 
 type podSpec struct {
@@ -57,15 +63,11 @@ type operatingSystem struct {
 	Name string `json:"name"`
 }
 
-// decode reads a Pod, or a pod template, which has the same shape. Names of fields are compared exactly, as the API
-// server does.
+// decode reads a Pod, or a pod template, which has the same shape.
 func decode(raw []byte) (*pod, error) {
 	var p pod
-	if err := kjson.UnmarshalCaseSensitivePreserveInts(raw, &p); err != nil {
+	if err := json.Unmarshal(raw, &p, decoding); err != nil {
 		return nil, fmt.Errorf("decode pod: %w", err)
-	}
-	if p.Metadata == nil {
-		return nil, errors.New("decode pod: no metadata")
 	}
 	if p.Spec == nil {
 		return nil, errors.New("decode pod: no spec")
@@ -74,16 +76,24 @@ func decode(raw []byte) (*pod, error) {
 }
 
 // rawInitContainers returns each init container as it was received.
-func rawInitContainers(raw []byte) ([]json.RawMessage, error) {
+func rawInitContainers(raw []byte) ([]jsontext.Value, error) {
 	var p struct {
 		Spec struct {
-			InitContainers []json.RawMessage `json:"initContainers"`
+			InitContainers []jsontext.Value `json:"initContainers"`
 		} `json:"spec"`
 	}
-	if err := kjson.UnmarshalCaseSensitivePreserveInts(raw, &p); err != nil {
+	if err := json.Unmarshal(raw, &p, decoding); err != nil {
 		return nil, fmt.Errorf("decode init containers: %w", err)
 	}
 	return p.Spec.InitContainers, nil
+}
+
+// name is what the pod is called, or will begin with.
+func (p *pod) name() string {
+	if p.Metadata.Name != "" {
+		return p.Metadata.Name
+	}
+	return p.Metadata.GenerateName
 }
 
 // containers returns all containers of the pod, in the order in which they start.

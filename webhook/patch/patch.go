@@ -1,13 +1,15 @@
-// Package patch builds JSON patch operations (RFC 6902) with paths that are escaped as JSON pointers (RFC 6901).
+// Package patch builds JSON patches (RFC 6902) with paths that are escaped as JSON pointers (RFC 6901).
 package patch
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strconv"
 	"strings"
 
-	"gomodules.xyz/jsonpatch/v2"
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // A Path is the way to a value from the document's root, one member name or array index per element.
@@ -37,30 +39,68 @@ func (p Path) String() string {
 	return b.String()
 }
 
-// Add sets a member, or puts an element before the one at an index.
-func Add(p Path, value any) jsonpatch.Operation {
-	return jsonpatch.NewOperation("add", p.String(), value)
+// An Operation changes a document in one place.
+type Operation struct {
+	// Op is "add" or "remove".
+	Op   string
+	Path Path
+	// Value is what is added; it must be valid JSON.
+	Value jsontext.Value
 }
 
+// Add sets a member, or puts an element before the one at an index.
+func Add(p Path, value jsontext.Value) Operation { return Operation{"add", p, value} }
+
 // Remove takes a value out. It must be there.
-func Remove(p Path) jsonpatch.Operation {
-	return jsonpatch.NewOperation("remove", p.String(), nil)
-}
+func Remove(p Path) Operation { return Operation{"remove", p, nil} }
 
 // Set gives an object of strings these members and leaves its others alone. A nil have means that there is no object
 // yet. Members that are right already cost nothing.
-func Set(object Path, have, want map[string]string) []jsonpatch.Operation {
+func Set(object Path, have, want map[string]string) ([]Operation, error) {
 	if len(want) == 0 {
-		return nil
+		return nil, nil
 	}
 	if have == nil {
-		return []jsonpatch.Operation{Add(object, want)}
-	}
-	var ops []jsonpatch.Operation
-	for _, name := range slices.Sorted(maps.Keys(want)) {
-		if value, ok := have[name]; !ok || value != want[name] {
-			ops = append(ops, Add(object.Member(name), want[name]))
+		value, err := json.Marshal(want, json.Deterministic(true))
+		if err != nil {
+			return nil, fmt.Errorf("members of %s: %w", object, err)
 		}
+		return []Operation{Add(object, value)}, nil
 	}
-	return ops
+	var ops []Operation
+	for _, name := range slices.Sorted(maps.Keys(want)) {
+		if value, ok := have[name]; ok && value == want[name] {
+			continue
+		}
+		value, err := jsontext.AppendQuote(nil, want[name])
+		if err != nil {
+			return nil, fmt.Errorf("member %s of %s: %w", name, object, err)
+		}
+		ops = append(ops, Add(object.Member(name), value))
+	}
+	return ops, nil
+}
+
+// Marshal returns the patch as JSON. Values are not looked at again: most are the same in every patch.
+func Marshal(ops []Operation) ([]byte, error) {
+	size := 2
+	for _, op := range ops {
+		size += len(op.Value) + 128
+	}
+	text := append(make([]byte, 0, size), '[')
+	for i, op := range ops {
+		if i > 0 {
+			text = append(text, ',')
+		}
+		text = append(text, `{"op":"`+op.Op+`","path":`...)
+		var err error
+		if text, err = jsontext.AppendQuote(text, op.Path.String()); err != nil {
+			return nil, fmt.Errorf("path %q: %w", op.Path, err)
+		}
+		if op.Value != nil {
+			text = append(append(text, `,"value":`...), op.Value...)
+		}
+		text = append(text, '}')
+	}
+	return append(text, ']'), nil
 }

@@ -1,0 +1,150 @@
+package admit
+
+import (
+	"bytes"
+	stdjson "encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+	admissionv1 "k8s.io/api/admission/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/kubernetes-traffic-manager/traffic/webhook/patch"
+)
+
+// maxBody bounds a review. An object is at most 1.5 MiB in etcd, and 3 MiB as a request; an update has two.
+const maxBody = 7 << 20
+
+// A review is what is read of an AdmissionReview.
+type review struct {
+	APIVersion string   `json:"apiVersion"`
+	Kind       string   `json:"kind"`
+	Request    *request `json:"request"`
+}
+
+// A request is what is read of an AdmissionRequest. Objects stay as they were sent.
+type request struct {
+	UID       types.UID               `json:"uid"`
+	Kind      metav1.GroupVersionKind `json:"kind"`
+	Operation admissionv1.Operation   `json:"operation"`
+	Namespace string                  `json:"namespace"`
+	Object    jsontext.Value          `json:"object"`
+	OldObject jsontext.Value          `json:"oldObject"`
+}
+
+// An answer is what a path makes of a request.
+type answer struct {
+	// result is one word for the metrics.
+	result string
+	// refusal says why the object must not be written; empty when it may.
+	refusal  string
+	patch    []patch.Operation
+	warnings []string
+}
+
+// decoding is as the API server reads: names of members are compared exactly, which is the default, and each is there once,
+// which is not worth checking.
+var decoding = jsontext.AllowDuplicateNames(true)
+
+// An httpError is an answer that is no review. The API server then does what the entry's failure policy says: a pod or
+// workload is not written, and an object that is only warned about is.
+type httpError struct {
+	code int
+	err  error
+}
+
+func (e httpError) Error() string { return e.err.Error() }
+
+// reviewed is a path: it decodes reviews, and encodes what handle makes of them. A panic is answered like any other error.
+func reviewed(handle func(*request) (answer, error), m pathMetrics, log *slog.Logger) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		result := "error"
+		defer m.observe(&result)()
+		defer func() {
+			if reason := recover(); reason != nil {
+				log.Error("panic", "path", r.URL.Path, "reason", reason, "stack", string(debug.Stack()))
+				http.Error(w, "internal error; see the webhook's log", http.StatusInternalServerError)
+			}
+		}()
+		text, a, err := respond(r, handle)
+		if err != nil {
+			code := http.StatusBadRequest
+			var h httpError
+			if errors.As(err, &h) {
+				code = h.code
+			}
+			log.Error("cannot answer a review", "path", r.URL.Path, "error", err)
+			http.Error(w, err.Error(), code)
+			return
+		}
+		result = a.result
+		w.Header().Set("Content-Type", "application/json")
+		if _, err := w.Write(text); err != nil {
+			log.Debug("the API server did not wait for an answer", "path", r.URL.Path, "error", err)
+		}
+	})
+}
+
+// respond is the way from a request's bytes to those of its response.
+func respond(r *http.Request, handle func(*request) (answer, error)) ([]byte, answer, error) {
+	req, err := readReview(r)
+	if err != nil {
+		return nil, answer{}, err
+	}
+	a, err := handle(req)
+	if err != nil {
+		return nil, answer{}, err
+	}
+	text, err := a.marshal(req.UID)
+	return text, a, err
+}
+
+func readReview(r *http.Request) (*request, error) {
+	if kind := r.Header.Get("Content-Type"); kind != "application/json" {
+		return nil, httpError{http.StatusUnsupportedMediaType, fmt.Errorf("content type %q: must be application/json", kind)}
+	}
+	var body bytes.Buffer
+	if r.ContentLength > 0 && r.ContentLength <= maxBody {
+		body.Grow(int(r.ContentLength) + bytes.MinRead)
+	}
+	if _, err := body.ReadFrom(http.MaxBytesReader(nil, r.Body, maxBody)); err != nil {
+		var tooLarge *http.MaxBytesError
+		if errors.As(err, &tooLarge) {
+			return nil, httpError{http.StatusRequestEntityTooLarge, fmt.Errorf("review: more than %d bytes", maxBody)}
+		}
+		return nil, fmt.Errorf("read review: %w", err)
+	}
+	var v review
+	if err := json.Unmarshal(body.Bytes(), &v, decoding); err != nil {
+		return nil, fmt.Errorf("decode review: %w", err)
+	}
+	if v.APIVersion != admissionv1.SchemeGroupVersion.String() || v.Kind != "AdmissionReview" || v.Request == nil {
+		return nil, fmt.Errorf("decode review: %s %s: must be an AdmissionReview of %s with a request", v.APIVersion, v.Kind, admissionv1.SchemeGroupVersion)
+	}
+	return v.Request, nil
+}
+
+// marshal returns the AdmissionReview that answers the request of that UID.
+func (a answer) marshal(uid types.UID) ([]byte, error) {
+	response := admissionv1.AdmissionResponse{UID: uid, Allowed: a.refusal == "", Warnings: a.warnings}
+	if a.refusal != "" {
+		response.Result = &metav1.Status{Code: http.StatusForbidden, Reason: metav1.StatusReasonForbidden, Message: a.refusal}
+	}
+	if len(a.patch) > 0 {
+		var err error
+		if response.Patch, err = patch.Marshal(a.patch); err != nil {
+			return nil, err
+		}
+		response.PatchType = new(admissionv1.PatchTypeJSONPatch)
+	}
+	return stdjson.Marshal(admissionv1.AdmissionReview{
+		TypeMeta: metav1.TypeMeta{APIVersion: admissionv1.SchemeGroupVersion.String(), Kind: "AdmissionReview"},
+		Response: &response,
+	})
+}

@@ -1,0 +1,79 @@
+package admit
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// lastRequests bounds the wait for requests that have begun.
+const lastRequests = 10 * time.Second
+
+// A Server serves reviews over HTTPS.
+type Server struct {
+	http *http.Server
+	// draining ends the readiness, some time before the last request.
+	draining chan struct{}
+}
+
+// NewServer makes a server that asks for its certificate at each handshake.
+func NewServer(handler http.Handler, certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error), log *slog.Logger) *Server {
+	return &Server{
+		draining: make(chan struct{}),
+		http: &http.Server{
+			Handler:           handler,
+			TLSConfig:         &tls.Config{MinVersion: tls.VersionTLS13, GetCertificate: certificate},
+			ReadHeaderTimeout: 10 * time.Second,
+			ReadTimeout:       30 * time.Second,
+			WriteTimeout:      30 * time.Second,
+			IdleTimeout:       2 * time.Minute,
+			// Mostly of handshakes that were not finished, as port checks of load balancers do.
+			ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		},
+	}
+}
+
+// Check reports that the server is about to end.
+func (s *Server) Check(time.Time) error {
+	select {
+	case <-s.draining:
+		return errors.New("stopping")
+	default:
+		return nil
+	}
+}
+
+// Serve answers until ctx ends; then for drain, in which the API server learns that this server is not ready; then it
+// lets the requests that have begun end.
+func (s *Server) Serve(ctx context.Context, l net.Listener, drain time.Duration) error {
+	group, failed := errgroup.WithContext(context.WithoutCancel(ctx))
+	group.Go(func() error {
+		if err := s.http.ServeTLS(l, "", ""); !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("serve reviews: %w", err)
+		}
+		return nil
+	})
+	group.Go(func() error {
+		select {
+		case <-failed.Done():
+			return nil
+		case <-ctx.Done():
+		}
+		close(s.draining)
+		select {
+		case <-failed.Done():
+		case <-time.After(drain):
+		}
+		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastRequests)
+		defer cancel()
+		return s.http.Shutdown(last)
+	})
+	return group.Wait()
+}

@@ -1,0 +1,84 @@
+package admit
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	admissionv1 "k8s.io/api/admission/v1"
+
+	"github.com/kubernetes-traffic-manager/traffic/xds/label"
+)
+
+// warn answers WarnPath: what the labels of an object, and of its pod template, do not do.
+func warn(r *request) (answer, error) {
+	o, err := decode(r.Object)
+	if err != nil {
+		return answer{}, err
+	}
+	kind := label.Kind(r.Kind.Kind)
+	_, problems := label.Parse(kind, o.Metadata.Labels)
+	texts := sentences("", problems)
+	if o.template != nil && o.template.Metadata != nil {
+		_, problems := label.Parse(label.Pod, o.template.Metadata.Labels)
+		texts = append(texts, sentences("pod template: ", problems)...)
+	}
+	if kind == label.Service {
+		texts = append(texts, missingPorts(o)...)
+	}
+	if r.Operation == admissionv1.Update {
+		old, err := decode(r.OldObject)
+		if err != nil {
+			return answer{}, err
+		}
+		texts = append(texts, tooLate(kind, o, old)...)
+	}
+	if len(texts) == 0 {
+		return answer{result: "silent"}, nil
+	}
+	return answer{result: "warned", warnings: bounded(describe(kind, o), texts)}, nil
+}
+
+func sentences(prefix string, problems []label.Problem) []string {
+	texts := make([]string, len(problems))
+	for i, p := range problems {
+		texts[i] = prefix + p.String()
+	}
+	return texts
+}
+
+// missingPorts tells of labels for ports that the service does not have.
+func missingPorts(o *object) []string {
+	var has, texts []string
+	for _, p := range o.Spec.Ports {
+		has = append(has, strconv.FormatInt(p.Port, 10))
+	}
+	for _, key := range slices.Sorted(maps.Keys(o.Metadata.Labels)) {
+		for _, entry := range label.Table {
+			port, ok, err := entry.Matches(key)
+			if !ok || err != nil || port == 0 || !entry.AppliesTo(label.Service) || slices.Contains(has, strconv.Itoa(int(port))) {
+				continue
+			}
+			texts = append(texts, fmt.Sprintf("label %s: the service has no port %d, it has %s", key, port, strings.Join(has, ", ")))
+		}
+	}
+	return texts
+}
+
+// tooLate tells that opting in acts at the creation of a pod, to those who opt in what is there already.
+func tooLate(kind label.Kind, o, old *object) []string {
+	if o.Metadata.Labels[label.EnabledKey] == old.Metadata.Labels[label.EnabledKey] {
+		return nil
+	}
+	switch kind {
+	case label.Pod:
+		return []string{label.EnabledKey + " acts when a pod is created: this one stays as it is"}
+	case label.Namespace:
+		return []string{fmt.Sprintf("%s acts on pods that are created from now on: kubectl rollout restart -n %s deployment",
+			label.EnabledKey, o.name())}
+	default:
+		return nil
+	}
+}
