@@ -1,0 +1,5 @@
+// Package report tells people, in Events on their objects, what labels do not do what they say.
+//
+// Every replica knows all problems; the one that holds the Lease writes. Each problem is an Event when it comes up, and
+// again every half hour while it lasts, because Events expire. Its end is no Event: it is just not renewed.
+package report

@@ -1,0 +1,233 @@
+package report
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+	corev1 "k8s.io/api/core/v1"
+	eventsv1 "k8s.io/api/events/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/util/workqueue"
+
+	"github.com/kubernetes-traffic-manager/traffic/xds/label"
+	"github.com/kubernetes-traffic-manager/traffic/xds/mesh"
+)
+
+const (
+	// Controller names the author of the Events, and the Lease.
+	Controller = "traffic-control"
+	// reason is what users filter by: kubectl get events -A --field-selector reason=TrafficLabel
+	reason = "TrafficLabel"
+
+	renewEvery = 30 * time.Minute
+	// A label that flaps is told no more often than this.
+	quietFor = time.Minute
+	// One bad label in the template of a big workload is a problem of each of its pods.
+	eventsPerSecond, eventBurst = 5, 50
+	// maxNote is the API's limit, in bytes.
+	maxNote = 1024
+)
+
+// Config is what a Reporter needs.
+type Config struct {
+	Client kubernetes.Interface
+	// Namespace is where the Lease is.
+	Namespace string
+	// Identity is this replica's name in the Lease.
+	Identity string
+	// Reference names an object as Events do, with its UID.
+	Reference func(mesh.Object) *corev1.ObjectReference
+	Logger    *slog.Logger
+}
+
+// A Reporter writes Events about the problems of objects.
+type Reporter struct {
+	config  Config
+	limiter *rate.Limiter
+	// queue has the objects whose problems may have to be told.
+	queue workqueue.TypedDelayingInterface[mesh.Object]
+
+	mu       sync.Mutex
+	leading  bool
+	problems map[mesh.Object][]label.Problem
+	told     map[mesh.Object]map[string]telling // by label key
+}
+
+// A telling is the last Event about a label of an object.
+type telling struct {
+	// note is empty once the problem was fixed.
+	note string
+	at   time.Time
+}
+
+// New returns a Reporter that writes nothing before it runs.
+func New(c Config) *Reporter {
+	return &Reporter{
+		config:   c,
+		limiter:  rate.NewLimiter(eventsPerSecond, eventBurst),
+		queue:    workqueue.NewTypedDelayingQueue[mesh.Object](),
+		problems: map[mesh.Object][]label.Problem{},
+		told:     map[mesh.Object]map[string]telling{},
+	}
+}
+
+// Report has all problems of an object; none if they are fixed or the object is gone. It does not block.
+func (r *Reporter) Report(o mesh.Object, problems []label.Problem) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.problems[o] = problems
+	if len(problems) == 0 {
+		delete(r.problems, o)
+	}
+	r.queue.Add(o)
+}
+
+// Run writes Events while this replica holds the Lease, until ctx ends.
+func (r *Reporter) Run(ctx context.Context) error {
+	var worker sync.WaitGroup
+	worker.Go(func() { r.work(ctx) })
+	defer worker.Wait()
+	defer r.queue.ShutDown()
+	return r.elect(ctx)
+}
+
+// lead tells all problems, now and at every renewal, until this replica loses the Lease.
+func (r *Reporter) lead(ctx context.Context) {
+	r.config.Logger.Info("this replica writes Events")
+	r.setLeading(true)
+	renewal := time.NewTicker(renewEvery)
+	defer renewal.Stop()
+	for {
+		r.tellAll()
+		select {
+		case <-ctx.Done():
+			return
+		case <-renewal.C:
+		}
+	}
+}
+
+func (r *Reporter) setLeading(leading bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.leading = leading
+}
+
+func (r *Reporter) tellAll() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	clear(r.told)
+	for o := range r.problems {
+		r.queue.Add(o)
+	}
+}
+
+// work tells what is queued.
+func (r *Reporter) work(ctx context.Context) {
+	for {
+		o, closed := r.queue.Get()
+		if closed {
+			return
+		}
+		for _, key := range r.due(o) {
+			if r.limiter.Wait(ctx) != nil {
+				break // ctx has ended
+			}
+			if err := r.tell(ctx, o, key); err != nil {
+				r.config.Logger.Warn("event not written", "object", o.String(), "key", key, "error", err)
+				r.queue.AddAfter(o, quietFor)
+			}
+		}
+		r.queue.Done(o)
+	}
+}
+
+// due returns the label keys of an object about which there is something new to tell, and forgets what is fixed.
+func (r *Reporter) due(o mesh.Object) []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.leading {
+		return nil
+	}
+	notes := notes(r.problems[o])
+	for key, last := range r.told[o] {
+		if notes[key] == "" {
+			r.told[o][key] = telling{at: last.at}
+		}
+	}
+	var keys []string
+	for _, key := range slices.Sorted(maps.Keys(notes)) {
+		last := r.told[o][key]
+		if last.note == notes[key] {
+			continue
+		}
+		if quiet := quietFor - time.Since(last.at); quiet > 0 {
+			r.queue.AddAfter(o, quiet)
+			continue
+		}
+		keys = append(keys, key)
+	}
+	return keys
+}
+
+// tell writes the Event about a label, as the problem is by now.
+//
+// It does not use client-go's recorder: that takes Events of one object, reason and action for one, whatever their notes
+// say, and renews them when the problem is long fixed.
+func (r *Reporter) tell(ctx context.Context, o mesh.Object, key string) error {
+	note := r.note(o, key)
+	if note == "" {
+		return nil
+	}
+	now := time.Now()
+	_, err := r.config.Client.EventsV1().Events(o.Namespace).Create(ctx, &eventsv1.Event{
+		ObjectMeta:          metav1.ObjectMeta{Namespace: o.Namespace, GenerateName: o.Name + "."},
+		EventTime:           metav1.NewMicroTime(now),
+		ReportingController: Controller,
+		ReportingInstance:   r.config.Identity,
+		Action:              key,
+		Reason:              reason,
+		Regarding:           *r.config.Reference(o),
+		Note:                note,
+		Type:                corev1.EventTypeWarning,
+	}, metav1.CreateOptions{})
+	if err != nil {
+		return fmt.Errorf("event on %s: %w", o, err)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.told[o] == nil {
+		r.told[o] = map[string]telling{}
+	}
+	r.told[o][key] = telling{note: note, at: now}
+	return nil
+}
+
+// note is what there is to tell about a label now.
+func (r *Reporter) note(o mesh.Object, key string) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return notes(r.problems[o])[key]
+}
+
+// notes returns what is to be told about each label.
+func notes(problems []label.Problem) map[string]string {
+	notes := map[string]string{}
+	for _, p := range problems {
+		if notes[p.Key] != "" {
+			notes[p.Key] += "\n"
+		}
+		notes[p.Key] += p.String()
+	}
+	for key, note := range notes {
+		notes[key] = note[:min(len(note), maxNote)]
+	}
+	return notes
+}
