@@ -32,19 +32,43 @@ var _ Backend = Nftables{}
 func (Nftables) Name() string { return "nftables" }
 
 // Apply replaces our table in one transaction: others see the old rules or the
-// new ones, and a program that dies in between leaves the old ones.
+// new ones, and a program that dies in between leaves the old ones. Rules that
+// are right already are left alone.
+//
+// A namespace without our table, which is every new pod's, is spared the
+// removal: the kernel makes us wait for an RCU grace period, some 10 ms, when
+// something was removed.
 func (Nftables) Apply(netns ns.NetNS, s redirect.Spec) error {
 	return withConn(netns, func(c *nftables.Conn) error {
-		deleteTable(c)
-		addTable(c, redirect.Rules(s))
-		if err := c.Flush(); err != nil {
+		p := redirect.Rules(s)
+		err := write(c, p)
+		if errors.Is(err, os.ErrExist) { // somebody else has added the table since
+			err = write(c, p)
+		}
+		if err != nil {
 			return fmt.Errorf("write nftables rules: %w", err)
 		}
-		if err := check(c, redirect.Rules(s)); err != nil {
+		if err := check(c, p); err != nil {
 			return fmt.Errorf("read back nftables rules: %w", err)
 		}
 		return nil
 	})
+}
+
+func write(c *nftables.Conn, p redirect.Program) error {
+	t, err := liveTable(c)
+	switch {
+	case err != nil:
+		return err
+	case t == nil:
+		addRules(c, c.CreateTable(table()), p)
+	case check(c, p) == nil:
+		return nil
+	default:
+		deleteTable(c)
+		addRules(c, c.AddTable(table()), p)
+	}
+	return c.Flush()
 }
 
 // Probe has the kernel run a transaction that ends as it began. Modules that the
@@ -104,10 +128,6 @@ func deleteTable(c *nftables.Conn) {
 	c.DelTable(c.AddTable(table()))
 }
 
-func addTable(c *nftables.Conn, p redirect.Program) {
-	addRules(c, c.AddTable(table()), p)
-}
-
 func addRules(c *nftables.Conn, t *nftables.Table, p redirect.Program) {
 	chains := map[redirect.Chain]*nftables.Chain{}
 	for _, chain := range baseChains(t) {
@@ -136,13 +156,25 @@ func comment(r redirect.Rule) []byte {
 	return userdata.AppendString(nil, userdata.TypeComment, r.Comment)
 }
 
-func check(c *nftables.Conn, p redirect.Program) error {
+// liveTable is our table as the kernel has it, nil if it has none.
+func liveTable(c *nftables.Conn) (*nftables.Table, error) {
 	t, err := c.ListTableOfFamily(tableName, nftables.TableFamilyINet)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read nftables table: %w", err)
+	}
+	return t, nil
+}
+
+func check(c *nftables.Conn, p redirect.Program) error {
+	t, err := liveTable(c)
 	switch {
-	case errors.Is(err, os.ErrNotExist):
-		return fmt.Errorf("%w: there is no table inet %s", ErrDiffers, tableName)
 	case err != nil:
-		return fmt.Errorf("read nftables table: %w", err)
+		return err
+	case t == nil:
+		return fmt.Errorf("%w: there is no table inet %s", ErrDiffers, tableName)
 	case t.Flags != 0:
 		return fmt.Errorf("%w: table inet %s has flags %#x, it may be dormant", ErrDiffers, tableName, t.Flags)
 	}

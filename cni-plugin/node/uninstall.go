@@ -84,7 +84,7 @@ func (a *Agent) uninstall(ctx context.Context) error {
 		return fmt.Errorf("uninstall: the plugin stays, since a CNI configuration may still name it: %w", err)
 	}
 	if runtime := runtimeOf(a.nodePods()); !reloads(runtime) {
-		a.log.Info("leaves the plugin binary behind: this container runtime stops a pod with the configuration that it was started with",
+		a.log.Info("leaves the plugin binary behind: only containerd is known to stop pods without the configuration that they were started with",
 			"runtime", runtime, "path", a.installer.binary())
 		return nil
 	}

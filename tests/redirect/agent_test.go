@@ -1,0 +1,210 @@
+package redirect_test
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/containernetworking/cni/libcni"
+	"github.com/containernetworking/plugins/pkg/ns"
+	"golang.org/x/sys/unix"
+	corev1 "k8s.io/api/core/v1"
+	eventsv1 "k8s.io/api/events/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes/fake"
+
+	"github.com/kubernetes-traffic-manager/traffic/cni-plugin/apply"
+	"github.com/kubernetes-traffic-manager/traffic/cni-plugin/node"
+	"github.com/kubernetes-traffic-manager/traffic/cni-plugin/plugin"
+	"github.com/kubernetes-traffic-manager/traffic/cni-plugin/redirect"
+)
+
+// conflist is a cluster's configuration before the agent came.
+const conflist = `{
+  "cniVersion": "1.0.0",
+  "name": "pods",
+  "plugins": [
+    {"type": "test-network", "result": {"cniVersion": "1.0.0", "ips": [{"address": "10.99.0.2/24"}]}}
+  ]
+}
+`
+
+// A pod that the plugin missed waits, is repaired by the agent, and goes on; the
+// next pod is redirected by the plugin that the agent has chained.
+func TestMissedPodIsRepaired(t *testing.T) {
+	dir := t.TempDir()
+	config := node.Config{
+		NodeName: "node-1", DaemonSet: types.NamespacedName{Namespace: "traffic-system", Name: "traffic-node"},
+		ConfDir: filepath.Join(dir, "net.d"), BinDir: filepath.Join(dir, "bin"), CacheDir: filepath.Join(dir, "cache"), NetnsDir: filepath.Join(dir, "netns"),
+		Plugin: filepath.Join(bin, plugin.Type), Backend: apply.Auto, VerifyInterval: time.Hour, Listen: "127.0.0.1:0",
+	}
+	for _, d := range []string{config.ConfDir, config.BinDir, config.CacheDir, config.NetnsDir} {
+		if err := os.Mkdir(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(config.ConfDir, "10-net.conflist"), []byte(conflist), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	client := fake.NewClientset()
+	w := newWorld(t, dualStack)
+	w.serve(w.outside, outside, redirect.VerifyPort)
+	w.serveEnvoy("web-0.shop")
+	w.startPod(config, client, "web-0", w.pod)
+
+	verifying := w.startVerify("web-0.shop")
+	if line := verifying.line(); !strings.Contains(line, "waiting up to 1m0s: an outbound IPv4 connection") {
+		t.Fatalf("without rules traffic-verify printed %q", line)
+	}
+	startAgent(t, config, client)
+	if line := verifying.line(); !strings.Contains(line, "outbound connections of web-0.shop reach its Envoy") {
+		t.Fatalf("after the repair traffic-verify printed %q", line)
+	}
+	if err := verifying.cmd.Wait(); err != nil {
+		t.Errorf("traffic-verify: %v", err)
+	}
+	awaitEvent(t, client, "web-0", "RedirectRepaired")
+
+	next := newNamespace(t)
+	w.startPod(config, client, "web-1", next)
+	if err := (apply.Nftables{}).Check(next, plain); err != nil {
+		t.Errorf("the next pod: %v", err)
+	}
+}
+
+// startPod does what a kubelet and a container runtime do: the pod is known,
+// and its namespace gets a network by the plugins that are configured now.
+func (w *world) startPod(c node.Config, client *fake.Clientset, name string, netns ns.NetNS) {
+	w.Helper()
+	value := encode(w, plain)
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: name, UID: types.UID("uid-" + name),
+		Annotations: map[string]string{redirect.Annotation: value}}}
+	if _, err := client.CoreV1().Pods("shop").Create(context.Background(), pod, metav1.CreateOptions{}); err != nil {
+		w.Fatal(err)
+	}
+	mounted := filepath.Join(c.NetnsDir, name)
+	if err := os.WriteFile(mounted, nil, 0o444); err != nil {
+		w.Fatal(err)
+	}
+	if err := unix.Mount(path(netns), mounted, "", unix.MS_BIND, ""); err != nil {
+		w.Fatal(err)
+	}
+	w.Cleanup(func() {
+		if err := unix.Unmount(mounted, unix.MNT_DETACH); err != nil {
+			w.Error(err)
+		}
+	})
+	list, err := libcni.NetworkConfFromFile(filepath.Join(c.ConfDir, "10-net.conflist"))
+	if err != nil {
+		w.Fatal(err)
+	}
+	if _, err := libcni.NewCNIConfigWithCacheDir([]string{c.BinDir, bin}, c.CacheDir, nil).AddNetworkList(context.Background(), list, &libcni.RuntimeConf{
+		ContainerID: "c-" + name, NetNS: mounted, IfName: "eth0",
+		Args:           [][2]string{{"IgnoreUnknown", "1"}, {"K8S_POD_NAMESPACE", "shop"}, {"K8S_POD_NAME", name}, {"K8S_POD_UID", string(pod.UID)}},
+		CapabilityArgs: map[string]any{plugin.AnnotationsCapability: pod.Annotations},
+	}); err != nil {
+		w.Fatal(err)
+	}
+}
+
+// serveEnvoy answers on the proxy's port as the sidecar does.
+func (w *world) serveEnvoy(nodeID string) {
+	w.Helper()
+	w.in(w.pod, func() error {
+		l, err := net.Listen("tcp", ":10000")
+		if err != nil {
+			return err
+		}
+		s := &http.Server{Handler: http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(rw, nodeID) })}
+		w.Cleanup(func() { s.Close() })
+		go func() { _ = s.Serve(l) }()
+		return nil
+	})
+}
+
+// verifying is a traffic-verify that runs.
+type verifying struct {
+	*world
+	cmd    *exec.Cmd
+	stderr *bufio.Scanner
+}
+
+func (w *world) startVerify(nodeID string) verifying {
+	w.Helper()
+	cmd := exec.Command(filepath.Join(bin, "traffic-verify"), "-timeout=1m", "-termination-log=")
+	cmd.Env = []string{"NODE_ID=" + nodeID, "POD_IPS=10.99.0.2,fd99::2"}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65532, Gid: 65532}}
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		w.Fatal(err)
+	}
+	w.in(w.pod, cmd.Start)
+	w.Cleanup(func() { _ = cmd.Process.Kill() })
+	return verifying{w, cmd, bufio.NewScanner(stderr)}
+}
+
+// line waits for the next line.
+func (v verifying) line() string {
+	v.Helper()
+	if !v.stderr.Scan() {
+		v.Fatalf("traffic-verify ended: %v", v.stderr.Err())
+	}
+	return v.stderr.Text()
+}
+
+func startAgent(t *testing.T, c node.Config, client *fake.Clientset) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	log := slog.New(slog.NewTextHandler(t.Output(), nil))
+	var running sync.WaitGroup
+	running.Go(func() {
+		if err := node.New(c, client, log).Run(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(func() { cancel(); running.Wait() })
+}
+
+// awaitEvent waits until the agent has told the pod.
+func awaitEvent(t *testing.T, client *fake.Clientset, pod, reason string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	w, err := client.EventsV1().Events("shop").Watch(ctx, metav1.ListOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Stop()
+	list, err := client.EventsV1().Events("shop").List(ctx, metav1.ListOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := list.Items
+	for {
+		for _, e := range seen {
+			if e.Regarding.Name == pod && e.Reason == reason {
+				return
+			}
+		}
+		select {
+		case <-ctx.Done():
+			t.Fatalf("pod %s got no event %s", pod, reason)
+		case e := <-w.ResultChan():
+			if event, ok := e.Object.(*eventsv1.Event); ok {
+				seen = []eventsv1.Event{*event}
+			}
+		}
+	}
+}
