@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"embed"
@@ -70,11 +71,8 @@ func (c *Cluster) apply(ctx context.Context) error {
 	if applied, err := os.ReadFile(c.Dir("applied")); err == nil && string(applied) == sum {
 		return nil
 	}
-	file := c.Dir("manifests.yaml")
-	if err := os.WriteFile(file, all, 0o644); err != nil {
-		return fmt.Errorf("write the manifests: %w", err)
-	}
-	kubectl := c.Kubectl(ctx, "apply", "--server-side", "--force-conflicts", "--validate=false", "-f", file)
+	kubectl := c.Kubectl(ctx, "apply", "--server-side", "--force-conflicts", "--validate=false", "-f", "-")
+	kubectl.Stdin = bytes.NewReader(all)
 	if out, err := kubectl.CombinedOutput(); err != nil {
 		return fmt.Errorf("kubectl apply: %w\n%s", err, out)
 	}

@@ -1,10 +1,12 @@
 package cluster
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -59,6 +61,18 @@ func (s setting) restore() error {
 		return fmt.Errorf("restore %s to %s: %w", s.file, content, err)
 	}
 	return os.Remove(s.record)
+}
+
+// loadBridgeFilter loads the kernel module that lets packets between pods pass
+// netfilter, unless the kernel has it. It stays loaded.
+func loadBridgeFilter(ctx context.Context) error {
+	if _, err := os.Stat("/proc/sys/net/bridge"); err == nil {
+		return nil
+	}
+	if out, err := exec.CommandContext(ctx, "modprobe", "br_netfilter").CombinedOutput(); err != nil {
+		return fmt.Errorf("load the kernel module br_netfilter: %w\n%s", err, out)
+	}
+	return nil
 }
 
 // alone reports whether no cluster of the state directory runs.

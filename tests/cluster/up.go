@@ -56,6 +56,9 @@ func (c *Cluster) start(ctx context.Context) error {
 	if err := c.watchers().raise(); err != nil {
 		return err
 	}
+	if err := loadBridgeFilter(ctx); err != nil {
+		return err
+	}
 	if err := os.MkdirAll(c.Dir(), 0o700); err != nil {
 		return fmt.Errorf("create the cluster's directory: %w", err)
 	}

@@ -35,7 +35,7 @@ func configureNetwork(p *plan.Plan) error {
 	for _, s := range settings {
 		err := os.WriteFile(filepath.Join("/proc/sys", s[0]), []byte(s[1]), 0o644)
 		if errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("%s is missing; load its kernel module: modprobe br_netfilter", s[0])
+			return fmt.Errorf("%s is missing; the kernel needs IPv6 and br_netfilter", s[0])
 		}
 		if err != nil {
 			return fmt.Errorf("set %s=%s: %w", s[0], s[1], err)
