@@ -101,10 +101,10 @@ func TestMetrics(t *testing.T) {
 
 // FuzzReview: whatever comes over HTTP is answered with a review, and only warnings let nonsense pass.
 func FuzzReview(f *testing.F) {
-	f.Add([]byte(reviewOf(f, "Pod", smallPod)))
-	f.Add([]byte(reviewOf(f, "Deployment", `{"metadata":{"labels":{"traffic.envoy.enabled":"true"}},"spec":{"template":{"spec":{}}}}`)))
-	f.Add([]byte(reviewOf(f, "CronJob", `{"metadata":{"labels":{"traffic.envoy.enabled":"x"}},"spec":{"jobTemplate":{"spec":{"template":{"metadata":{"labels":null}}}}}}`)))
-	f.Add([]byte(reviewOf(f, "Service", `{"metadata":{"labels":{"traffic.port.80":"htp"}},"spec":{"ports":[{"port":-1}]}}`)))
+	f.Add(reviewOf(f, "Pod", smallPod))
+	f.Add(reviewOf(f, "Deployment", `{"metadata":{"labels":{"traffic.envoy.enabled":"true"}},"spec":{"template":{"spec":{}}}}`))
+	f.Add(reviewOf(f, "CronJob", `{"metadata":{"labels":{"traffic.envoy.enabled":"x"}},"spec":{"jobTemplate":{"spec":{"template":{"metadata":{"labels":null}}}}}}`))
+	f.Add(reviewOf(f, "Service", `{"metadata":{"labels":{"traffic.port.80":"htp"}},"spec":{"ports":[{"port":-1}]}}`))
 	f.Add([]byte(`{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1"}`))
 	h, _ := newHandler(f)
 	f.Fuzz(func(t *testing.T, body []byte) {

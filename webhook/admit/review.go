@@ -72,37 +72,38 @@ func reviewed(handle func(*request) (answer, error), m pathMetrics, log *slog.Lo
 				http.Error(w, "internal error; see the webhook's log", http.StatusInternalServerError)
 			}
 		}()
-		text, a, err := respond(r, handle)
+		response, err := respond(r, handle, &result)
 		if err != nil {
+			log.Error("cannot answer a review", "path", r.URL.Path, "error", err)
 			code := http.StatusBadRequest
-			var h httpError
-			if errors.As(err, &h) {
+			if h := (httpError{}); errors.As(err, &h) {
 				code = h.code
 			}
-			log.Error("cannot answer a review", "path", r.URL.Path, "error", err)
 			http.Error(w, err.Error(), code)
 			return
 		}
-		result = a.result
 		w.Header().Set("Content-Type", "application/json")
-		if _, err := w.Write(text); err != nil {
-			log.Debug("the API server did not wait for an answer", "path", r.URL.Path, "error", err)
+		if err := stdjson.NewEncoder(w).Encode(response); err != nil {
+			log.Debug("the API server did not wait for the answer", "path", r.URL.Path, "error", err)
 		}
 	})
 }
 
-// respond is the way from a request's bytes to those of its response.
-func respond(r *http.Request, handle func(*request) (answer, error)) ([]byte, answer, error) {
+// respond is the way from a request to its response.
+func respond(r *http.Request, handle func(*request) (answer, error), result *string) (*admissionv1.AdmissionReview, error) {
 	req, err := readReview(r)
 	if err != nil {
-		return nil, answer{}, err
+		return nil, err
 	}
 	a, err := handle(req)
 	if err != nil {
-		return nil, answer{}, err
+		return nil, err
 	}
-	text, err := a.marshal(req.UID)
-	return text, a, err
+	response, err := a.review(req.UID)
+	if err == nil {
+		*result = a.result
+	}
+	return response, err
 }
 
 func readReview(r *http.Request) (*request, error) {
@@ -130,9 +131,9 @@ func readReview(r *http.Request) (*request, error) {
 	return v.Request, nil
 }
 
-// marshal returns the AdmissionReview that answers the request of that UID.
-func (a answer) marshal(uid types.UID) ([]byte, error) {
-	response := admissionv1.AdmissionResponse{UID: uid, Allowed: a.refusal == "", Warnings: a.warnings}
+// review is the answer to the request of that UID.
+func (a answer) review(uid types.UID) (*admissionv1.AdmissionReview, error) {
+	response := &admissionv1.AdmissionResponse{UID: uid, Allowed: a.refusal == "", Warnings: a.warnings}
 	if a.refusal != "" {
 		response.Result = &metav1.Status{Code: http.StatusForbidden, Reason: metav1.StatusReasonForbidden, Message: a.refusal}
 	}
@@ -143,8 +144,8 @@ func (a answer) marshal(uid types.UID) ([]byte, error) {
 		}
 		response.PatchType = new(admissionv1.PatchTypeJSONPatch)
 	}
-	return stdjson.Marshal(admissionv1.AdmissionReview{
+	return &admissionv1.AdmissionReview{
 		TypeMeta: metav1.TypeMeta{APIVersion: admissionv1.SchemeGroupVersion.String(), Kind: "AdmissionReview"},
-		Response: &response,
-	})
+		Response: response,
+	}, nil
 }

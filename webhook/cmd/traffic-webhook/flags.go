@@ -31,6 +31,18 @@ type config struct {
 
 // parseFlags reads the command line. Values of the sidecar are validated where it is made, with the CA.
 func parseFlags(args []string, output io.Writer) (config, error) {
+	flags, finish := newFlags(output)
+	if err := flags.Parse(args); err != nil {
+		return config{}, err
+	}
+	if flags.NArg() > 0 {
+		return config{}, fmt.Errorf("unknown argument %q", flags.Arg(0))
+	}
+	return finish()
+}
+
+// newFlags declares the flags; what it returns with them makes the config of what they were set to.
+func newFlags(output io.Writer) (*flag.FlagSet, func() (config, error)) {
 	var c config
 	flags := flag.NewFlagSet("traffic-webhook", flag.ContinueOnError)
 	flags.SetOutput(output)
@@ -43,22 +55,18 @@ func parseFlags(args []string, output io.Writer) (config, error) {
 	flags.StringVar(&c.status, "status-listen", ":8080", "address for /healthz, /readyz and /metrics")
 	flags.DurationVar(&c.drainDelay, "drain-delay", 5*time.Second, "how long to answer after SIGTERM, while not ready")
 	flags.TextVar(&c.logLevel, "log-level", slog.LevelInfo, "debug, info, warn or error")
-	if err := flags.Parse(args); err != nil {
-		return c, err
+	return flags, func() (config, error) {
+		if *namespace == "" {
+			return c, errors.New("--namespace must not be empty")
+		}
+		c.sidecar.ControlHost = "traffic-control." + *namespace + ".svc"
+		file := func(name string) string { return filepath.Join(*tlsDir, name) }
+		c.files = admit.Files{Certificate: file("tls.crt"), Key: file("tls.key"), CA: []string{file("ca.crt")}}
+		if *extraCA != "" {
+			c.files.CA = append(c.files.CA, *extraCA)
+		}
+		return c, nil
 	}
-	if flags.NArg() > 0 {
-		return c, fmt.Errorf("unknown argument %q", flags.Arg(0))
-	}
-	if *namespace == "" {
-		return c, errors.New("--namespace must not be empty")
-	}
-	c.sidecar.ControlHost = "traffic-control." + *namespace + ".svc"
-	file := func(name string) string { return filepath.Join(*tlsDir, name) }
-	c.files = admit.Files{Certificate: file("tls.crt"), Key: file("tls.key"), CA: []string{file("ca.crt")}}
-	if *extraCA != "" {
-		c.files.CA = append(c.files.CA, *extraCA)
-	}
-	return c, nil
 }
 
 func sidecarFlags(flags *flag.FlagSet, c *inject.Config) {

@@ -62,11 +62,11 @@ func serve(ctx context.Context, c config, log *slog.Logger) error {
 	server := admit.NewServer(admit.New(admit.Config{
 		Injector: secret.Injector, CopyWorkloadLabel: c.copyWorkloadLabel, Log: log, Metrics: registry,
 	}), secret.GetCertificate, log)
-	listener, err := net.Listen("tcp", c.listen)
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", c.listen)
 	if err != nil {
 		return fmt.Errorf("listen for reviews: %w", err)
 	}
-	status, err := net.Listen("tcp", c.status)
+	status, err := (&net.ListenConfig{}).Listen(ctx, "tcp", c.status)
 	if err != nil {
 		return errors.Join(fmt.Errorf("listen for status: %w", err), listener.Close())
 	}
