@@ -1,0 +1,47 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+
+	"github.com/kubernetes-traffic-manager/traffic/xds/envoy"
+	"github.com/kubernetes-traffic-manager/traffic/xds/mesh"
+)
+
+// A config is what the flags say.
+type config struct {
+	namespace      string
+	mesh           mesh.Config
+	envoy          envoy.Config
+	tlsDir         string
+	listen, status string
+	logLevel       slog.Level
+	kubeconfig     string
+}
+
+func parseFlags(args []string, output io.Writer) (config, error) {
+	c := config{envoy: envoy.Config{AccessLog: envoy.LogAll}}
+	flags := flag.NewFlagSet("traffic-control", flag.ContinueOnError)
+	flags.SetOutput(output)
+	flags.StringVar(&c.namespace, "namespace", "", "namespace of the release, where the Lease is (required)")
+	flags.Var(&c.envoy.AccessLog, "access-log", "what proxies log of open ports: all, errors or off")
+	flags.BoolVar(&c.mesh.KubernetesAPI, "open-kubernetes-api", true, "open the Kubernetes API where no label says otherwise")
+	flags.StringVar(&c.tlsDir, "tls-dir", "/etc/traffic/tls", "folder with tls.crt and tls.key, reloaded when they change")
+	flags.StringVar(&c.listen, "listen", ":18000", "address for Envoys")
+	flags.StringVar(&c.status, "status-listen", ":8080", "address for /healthz, /readyz and /metrics")
+	flags.TextVar(&c.logLevel, "log-level", slog.LevelInfo, "debug, info, warn or error")
+	flags.StringVar(&c.kubeconfig, "kubeconfig", "", "for a run outside a cluster; default $KUBECONFIG, else the pod's ServiceAccount")
+	if err := flags.Parse(args); err != nil {
+		return c, err
+	}
+	if flags.NArg() > 0 {
+		return c, fmt.Errorf("unknown argument %q", flags.Arg(0))
+	}
+	if c.namespace == "" {
+		return c, errors.New("--namespace must not be empty")
+	}
+	return c, nil
+}

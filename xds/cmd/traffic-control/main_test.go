@@ -1,0 +1,90 @@
+package main
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// TestWrongCalls: who calls it wrongly reads why, and a script sees it.
+func TestWrongCalls(t *testing.T) {
+	t.Setenv("KUBECONFIG", "/does/not/exist")
+	t.Setenv("HOME", t.TempDir())
+	t.Setenv("KUBERNETES_SERVICE_HOST", "")
+	tests := []struct {
+		name string
+		args []string
+		code int
+		says string
+	}{
+		{"help", []string{"-h"}, 0, "-access-log"},
+		{"no namespace", nil, 2, "--namespace must not be empty"},
+		{"a flag that is none", []string{"--namespase=x"}, 2, "namespase"},
+		{"a word too many", []string{"--namespace=x", "go"}, 2, `unknown argument "go"`},
+		{"a log of nothing", []string{"--namespace=x", "--access-log=some"}, 2, `access log "some" is not all, errors or off`},
+		{"no cluster", []string{"--namespace=x"}, 1, "no way to the Kubernetes API"},
+		{"no kubeconfig", []string{"--namespace=x", "--kubeconfig=/does/not/exist"}, 1, "/does/not/exist"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			var output strings.Builder
+			if code := run(test.args, &output); code != test.code || !strings.Contains(output.String(), test.says) {
+				t.Errorf("exit %d, want %d with %q:\n%s", code, test.code, test.says, &output)
+			}
+		})
+	}
+}
+
+// TestStatus asks what the kubelet and Prometheus ask.
+func TestStatus(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(prometheus.NewGauge(prometheus.GaugeOpts{Name: "traffic_test"}))
+	var ready atomic.Bool
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- serveStatus(ctx, l, registry, ready.Load) }()
+
+	get := func(path string) (int, string) {
+		response, err := http.Get("http://" + l.Addr().String() + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close()
+		body, err := io.ReadAll(response.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return response.StatusCode, string(body)
+	}
+	for _, ask := range []struct {
+		path  string
+		ready bool
+		code  int
+		says  string
+	}{
+		{"/healthz", false, 200, "ok"},
+		{"/readyz", false, 503, "not all objects are known yet"},
+		{"/readyz", true, 200, "ok"},
+		{"/metrics", true, 200, "traffic_test 0"},
+		{"/debug/pprof/", true, 404, ""},
+	} {
+		ready.Store(ask.ready)
+		if code, body := get(ask.path); code != ask.code || !strings.Contains(body, ask.says) {
+			t.Errorf("%s when ready is %v: %d %q, want %d %q", ask.path, ask.ready, code, body, ask.code, ask.says)
+		}
+	}
+	stop()
+	if err := <-done; err != nil {
+		t.Errorf("stopped with %v", err)
+	}
+}
