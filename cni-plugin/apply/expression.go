@@ -72,8 +72,10 @@ func matchDst(dst netip.Prefix) []expr.Any {
 		&expr.Payload{DestRegister: register, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: length},
 	}
 	if !dst.IsSingleIP() {
-		e = append(e, &expr.Bitwise{SourceRegister: register, DestRegister: register, Len: length,
-			Mask: net.CIDRMask(dst.Bits(), dst.Addr().BitLen()), Xor: make([]byte, length)})
+		e = append(e, &expr.Bitwise{
+			SourceRegister: register, DestRegister: register, Len: length,
+			Mask: net.CIDRMask(dst.Bits(), dst.Addr().BitLen()), Xor: make([]byte, length),
+		})
 	}
 	return append(e, equal(addr))
 }

@@ -90,7 +90,7 @@ func newAgent(c Config, client kubernetes.Interface, log *slog.Logger, in inFunc
 
 // Run works until ctx ends, and then cleans the node up if that is an uninstall.
 func (a *Agent) Run(ctx context.Context) error {
-	listener, err := net.Listen("tcp", a.config.Listen)
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", a.config.Listen)
 	if err != nil {
 		return fmt.Errorf("listen for probes and metrics: %w", err)
 	}

@@ -104,17 +104,23 @@ func TestStuckIsNotHealthy(t *testing.T) {
 // environment.
 func TestTrim(t *testing.T) {
 	pod := &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Namespace: "n", Name: "p", UID: "u", ResourceVersion: "7", Labels: map[string]string{"a": "b"},
-			Annotations: map[string]string{redirect.Annotation: specValue, "other": "x"}},
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: "n", Name: "p", UID: "u", ResourceVersion: "7", Labels: map[string]string{"a": "b"},
+			Annotations: map[string]string{redirect.Annotation: specValue, "other": "x"},
+		},
 		Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "c"}}},
-		Status: corev1.PodStatus{Phase: corev1.PodRunning, PodIP: "10.0.0.1",
-			ContainerStatuses: []corev1.ContainerStatus{{Name: "c", ContainerID: "containerd://1"}}},
+		Status: corev1.PodStatus{
+			Phase: corev1.PodRunning, PodIP: "10.0.0.1",
+			ContainerStatuses: []corev1.ContainerStatus{{Name: "c", ContainerID: "containerd://1"}},
+		},
 	}
 	got, err := trim(pod)
 	want := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "n", Name: "p", UID: "u", ResourceVersion: "7", Annotations: injected},
-		Status: corev1.PodStatus{Phase: corev1.PodRunning, PodIP: "10.0.0.1",
-			ContainerStatuses: []corev1.ContainerStatus{{ContainerID: "containerd://1"}}},
+		Status: corev1.PodStatus{
+			Phase: corev1.PodRunning, PodIP: "10.0.0.1",
+			ContainerStatuses: []corev1.ContainerStatus{{ContainerID: "containerd://1"}},
+		},
 	}
 	if diff := cmp.Diff(any(want), got); diff != "" || err != nil {
 		t.Errorf("%v -want +got:\n%s", err, diff)

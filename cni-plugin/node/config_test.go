@@ -20,8 +20,10 @@ func TestFlagDefaults(t *testing.T) {
 		t.Errorf("plugin %s", c.Plugin)
 	}
 	c.Plugin = ""
-	want := Config{NodeName: "n1", ConfDir: "/etc/cni/net.d", BinDir: "/opt/cni/bin", CacheDir: "/var/lib/cni", NetnsDir: "/run/netns",
-		Backend: "auto", VerifyInterval: time.Minute, UninstallWait: 5 * time.Second, Listen: ":18001", LogLevel: slog.LevelInfo}
+	want := Config{
+		NodeName: "n1", ConfDir: "/etc/cni/net.d", BinDir: "/opt/cni/bin", CacheDir: "/var/lib/cni", NetnsDir: "/run/netns",
+		Backend: "auto", VerifyInterval: time.Minute, UninstallWait: 5 * time.Second, Listen: ":18001", LogLevel: slog.LevelInfo,
+	}
 	want.DaemonSet.Namespace, want.DaemonSet.Name = "traffic-system", "traffic-node"
 	if c != want {
 		t.Errorf("got  %+v\nwant %+v", c, want)

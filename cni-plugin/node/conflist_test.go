@@ -31,7 +31,8 @@ func TestInsert(t *testing.T) {
 	for name, c := range map[string]struct{ before, after string }{
 		"indented": {
 			"{\n  \"name\": \"k8s\",\n  \"plugins\": [\n    {\n      \"type\": \"bridge\",\n      \"mtu\": 1.50e3\n    },\n    {\"type\": \"portmap\"}\n  ]\n}\n",
-			"{\n  \"name\": \"k8s\",\n  \"plugins\": [\n    {\n      \"type\": \"bridge\",\n      \"mtu\": 1.50e3\n    },\n    {\"type\": \"portmap\"},\n    " + e + "\n  ]\n}\n"},
+			"{\n  \"name\": \"k8s\",\n  \"plugins\": [\n    {\n      \"type\": \"bridge\",\n      \"mtu\": 1.50e3\n    },\n    {\"type\": \"portmap\"},\n    " + e + "\n  ]\n}\n",
+		},
 		"one line":           {`{"plugins":[{"type":"a"}],"name":"x"}`, `{"plugins":[{"type":"a"},` + e + `],"name":"x"}`},
 		"spaces":             {`{ "plugins" : [ {"type":"a"} ] }`, `{ "plugins" : [ {"type":"a"}, ` + e + ` ] }`},
 		"tabs and CRLF":      {"{\"plugins\":[\r\n\t{\"type\":\"a\"}\r\n]}", "{\"plugins\":[\r\n\t{\"type\":\"a\"},\r\n\t" + e + "\r\n]}"},

@@ -122,8 +122,10 @@ func newNode(t *testing.T) *testNode {
 		},
 		client: fake.NewClientset(&appsv1.DaemonSet{ObjectMeta: metav1.ObjectMeta{Namespace: "traffic-system", Name: "traffic-node"}},
 			// A pod that did not opt in, as any node has.
-			&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "kube-system", Name: "dns", UID: "dns"},
-				Status: corev1.PodStatus{ContainerStatuses: []corev1.ContainerStatus{{ContainerID: "containerd://0a"}}}}),
+			&corev1.Pod{
+				ObjectMeta: metav1.ObjectMeta{Namespace: "kube-system", Name: "dns", UID: "dns"},
+				Status:     corev1.PodStatus{ContainerStatuses: []corev1.ContainerStatus{{ContainerID: "containerd://0a"}}},
+			}),
 		kernel:  &kernel{rules: map[string]string{}},
 		resolve: func(string) (string, error) { return "nftables", nil },
 	}
@@ -161,8 +163,10 @@ func (n *testNode) conflist(name, data string) string {
 // remembers as it does for a runtime; no plugin of ours is called.
 func (n *testNode) runPod(name string, annotations map[string]string) string {
 	n.Helper()
-	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: name, UID: types.UID("uid-" + name), Annotations: annotations},
-		Spec: corev1.PodSpec{NodeName: "node-1"}, Status: corev1.PodStatus{Phase: corev1.PodRunning, PodIP: "10.1.0.2"}}
+	pod := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: name, UID: types.UID("uid-" + name), Annotations: annotations},
+		Spec:       corev1.PodSpec{NodeName: "node-1"}, Status: corev1.PodStatus{Phase: corev1.PodRunning, PodIP: "10.1.0.2"},
+	}
 	if _, err := n.client.CoreV1().Pods("shop").Create(context.Background(), pod, metav1.CreateOptions{}); err != nil {
 		n.Fatal(err)
 	}

@@ -34,6 +34,7 @@ func (r *recorder) note(what string) error {
 func (r *recorder) Name() string                            { return "nftables" }
 func (r *recorder) Probe(ns.NetNS) error                    { return r.note("probe") }
 func (r *recorder) Apply(_ ns.NetNS, s redirect.Spec) error { return r.note(fmt.Sprint("apply ", s)) }
+
 func (r *recorder) Check(_ ns.NetNS, s redirect.Spec) error { return r.note(fmt.Sprint("check ", s)) }
 func (r *recorder) Remove(ns.NetNS) error                   { return r.note("remove") }
 func (r *recorder) in(path, name string, do func(apply.Backend, ns.NetNS) error) error {
@@ -73,8 +74,10 @@ func annotated(value string) string {
 }
 
 func args(data []byte) *skel.CmdArgs {
-	return &skel.CmdArgs{ContainerID: "c1", Netns: "/run/netns/x", IfName: "eth0", StdinData: data,
-		Args: "IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME=cart-0;K8S_POD_UID=u"}
+	return &skel.CmdArgs{
+		ContainerID: "c1", Netns: "/run/netns/x", IfName: "eth0", StdinData: data,
+		Args: "IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME=cart-0;K8S_POD_UID=u",
+	}
 }
 
 // Every version that the library speaks is covered, so that a new one is not
@@ -132,20 +135,28 @@ func TestAddRefuses(t *testing.T) {
 		code  uint
 		want  string
 	}{
-		"bad annotation": {stdin("1.1.0", results["1.1.0"], annotated(`{"version":1,"proxyUID":0,"proxyPort":10000}`), ""), nil, types.ErrInvalidNetworkConfig,
-			"pod shop/cart-0: annotation traffic.envoy.redirect; redirect spec: proxyUID 0: must be 1 to 4294967294"},
-		"empty annotation": {stdin("1.1.0", results["1.1.0"], annotated(``), ""), nil, types.ErrInvalidNetworkConfig,
-			`annotation traffic.envoy.redirect; redirect spec: "" is not a JSON object`},
-		"later spec": {stdin("1.1.0", results["1.1.0"], annotated(`{"version":2,"proxyUID":1,"proxyPort":1}`), ""), nil, types.ErrInvalidNetworkConfig,
-			"version 2: this program knows version 1 only"},
+		"bad annotation": {
+			stdin("1.1.0", results["1.1.0"], annotated(`{"version":1,"proxyUID":0,"proxyPort":10000}`), ""), nil, types.ErrInvalidNetworkConfig,
+			"pod shop/cart-0: annotation traffic.envoy.redirect; redirect spec: proxyUID 0: must be 1 to 4294967294",
+		},
+		"empty annotation": {
+			stdin("1.1.0", results["1.1.0"], annotated(``), ""), nil, types.ErrInvalidNetworkConfig,
+			`annotation traffic.envoy.redirect; redirect spec: "" is not a JSON object`,
+		},
+		"later spec": {
+			stdin("1.1.0", results["1.1.0"], annotated(`{"version":2,"proxyUID":1,"proxyPort":1}`), ""), nil, types.ErrInvalidNetworkConfig,
+			"version 2: this program knows version 1 only",
+		},
 		"not chained":                 {stdin("1.1.0", "", annotated(specJSON), ""), nil, types.ErrInvalidNetworkConfig, "no prevResult"},
 		"not chained, not injected":   {stdin("0.3.1", "", "", ""), nil, types.ErrInvalidNetworkConfig, "no prevResult"},
 		"null prevResult":             {stdin("1.0.0", "null", "", ""), nil, types.ErrInvalidNetworkConfig, "no prevResult"},
 		"prevResult is no result":     {stdin("1.0.0", `{"ips":7}`, "", ""), nil, types.ErrDecodingFailure, "prevResult is not a result of version 1.0.0"},
 		"unknown back end":            {stdin("1.0.0", results["1.0.0"], annotated(specJSON), `,"backend":"ebpf"`), nil, types.ErrInvalidNetworkConfig, `backend "ebpf": must be one of auto, nftables`},
 		"annotations of another type": {stdin("1.0.0", results["1.0.0"], `["x"]`, ""), nil, types.ErrDecodingFailure, "network configuration"},
-		"kernel refuses": {stdin("1.0.0", results["1.0.0"], annotated(specJSON), ""), errors.New("operation not supported"), codeRedirect,
-			"pod shop/cart-0 cannot be redirected; operation not supported"},
+		"kernel refuses": {
+			stdin("1.0.0", results["1.0.0"], annotated(specJSON), ""), errors.New("operation not supported"), codeRedirect,
+			"pod shop/cart-0 cannot be redirected; operation not supported",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r, out := &recorder{fail: c.fail}, &bytes.Buffer{}

@@ -61,31 +61,47 @@ type Program []Rule
 // Rules is the program of a valid spec.
 func Rules(s Spec) Program {
 	p := Program{
-		{Chain: Output, Interface: Loopback, Action: Return,
-			Comment: "connections inside the pod are not outbound"},
-		{Chain: Output, UID: s.ProxyUID, Action: Return,
-			Comment: "the proxy's own connections would come back to it for ever"},
+		{
+			Chain: Output, Interface: Loopback, Action: Return,
+			Comment: "connections inside the pod are not outbound",
+		},
+		{
+			Chain: Output, UID: s.ProxyUID, Action: Return,
+			Comment: "the proxy's own connections would come back to it for ever",
+		},
 	}
 	for _, addr := range []string{VerifyIPv4, VerifyIPv6} {
 		a := netip.MustParseAddr(addr)
-		p = append(p, Rule{Chain: Output, Dst: netip.PrefixFrom(a, a.BitLen()), TCP: true, Action: Redirect, To: s.ProxyPort,
-			Comment: "traffic-verify dials this address; no exclusion may hide it"})
+		p = append(p, Rule{
+			Chain: Output, Dst: netip.PrefixFrom(a, a.BitLen()), TCP: true, Action: Redirect, To: s.ProxyPort,
+			Comment: "traffic-verify dials this address; no exclusion may hide it",
+		})
 	}
 	for _, cidr := range s.ExcludeCIDRs {
-		p = append(p, Rule{Chain: Output, Dst: cidr, Action: Return,
-			Comment: "excluded destination"})
+		p = append(p, Rule{
+			Chain: Output, Dst: cidr, Action: Return,
+			Comment: "excluded destination",
+		})
 	}
 	for _, ports := range s.ExcludePorts {
-		p = append(p, Rule{Chain: Output, TCP: true, Ports: ports, Action: Return,
-			Comment: "excluded ports"})
+		p = append(p, Rule{
+			Chain: Output, TCP: true, Ports: ports, Action: Return,
+			Comment: "excluded ports",
+		})
 	}
 	return append(p,
-		Rule{Chain: Output, TCP: true, Ports: PortRange{From: 53, To: 53}, Action: Return,
-			Comment: "names resolve without the proxy, by TCP as by UDP"},
-		Rule{Chain: Output, TCP: true, Action: Redirect, To: s.ProxyPort,
-			Comment: "every other outbound connection goes to the proxy"},
-		Rule{Chain: Input, Interface: NotLoopback, TCP: true, Ports: PortRange{From: s.ProxyPort, To: s.ProxyPort}, Action: Reject,
-			Comment: "redirected connections come from loopback; nobody outside may use the proxy"},
+		Rule{
+			Chain: Output, TCP: true, Ports: PortRange{From: 53, To: 53}, Action: Return,
+			Comment: "names resolve without the proxy, by TCP as by UDP",
+		},
+		Rule{
+			Chain: Output, TCP: true, Action: Redirect, To: s.ProxyPort,
+			Comment: "every other outbound connection goes to the proxy",
+		},
+		Rule{
+			Chain: Input, Interface: NotLoopback, TCP: true, Ports: PortRange{From: s.ProxyPort, To: s.ProxyPort}, Action: Reject,
+			Comment: "redirected connections come from loopback; nobody outside may use the proxy",
+		},
 	)
 }
 
@@ -102,6 +118,7 @@ func (p Program) String() string {
 func (r Rule) String() string {
 	words := []string{string(r.Chain)}
 	switch r.Interface {
+	case AnyInterface:
 	case Loopback:
 		words = append(words, "interface lo")
 	case NotLoopback:

@@ -54,8 +54,10 @@ func says(id string) http.HandlerFunc {
 // A redirected pod starts at once, and says so in one line.
 func TestRedirected(t *testing.T) {
 	var out strings.Builder
-	v := Verifier{NodeID: "web-0.shop", Timeout: time.Minute, Out: &out,
-		Targets: []Target{answering(t, "IPv4", says("web-0.shop")), answering(t, "IPv6", says("web-0.shop"))}}
+	v := Verifier{
+		NodeID: "web-0.shop", Timeout: time.Minute, Out: &out,
+		Targets: []Target{answering(t, "IPv4", says("web-0.shop")), answering(t, "IPv6", says("web-0.shop"))},
+	}
 	if err := v.Run(context.Background()); err != nil {
 		t.Fatal(err)
 	}
@@ -85,8 +87,10 @@ func TestOthersAnswer(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			v := Verifier{NodeID: "web-0.shop", Timeout: 100 * time.Millisecond, Out: io.Discard,
-				Targets: []Target{answering(t, "IPv4", handler)}}
+			v := Verifier{
+				NodeID: "web-0.shop", Timeout: 100 * time.Millisecond, Out: io.Discard,
+				Targets: []Target{answering(t, "IPv4", handler)},
+			}
 			err := v.Run(context.Background())
 			if err == nil || !strings.Contains(err.Error(), `not "web-0.shop"`) || !strings.Contains(err.Error(), "traffic-node") || len(err.Error()) > 1000 {
 				t.Errorf("got %v", err)
@@ -100,8 +104,10 @@ func TestOneFamilyMissing(t *testing.T) {
 	closed := httptest.NewServer(nil)
 	addr := strings.TrimPrefix(closed.URL, "http://")
 	closed.Close()
-	v := Verifier{NodeID: "web-0.shop", Timeout: 100 * time.Millisecond, Out: io.Discard,
-		Targets: []Target{answering(t, "IPv4", says("web-0.shop")), {"IPv6", addr}}}
+	v := Verifier{
+		NodeID: "web-0.shop", Timeout: 100 * time.Millisecond, Out: io.Discard,
+		Targets: []Target{answering(t, "IPv4", says("web-0.shop")), {"IPv6", addr}},
+	}
 	err := v.Run(context.Background())
 	if err == nil || !strings.Contains(err.Error(), "an outbound IPv6 connection did not reach") {
 		t.Errorf("got %v", err)

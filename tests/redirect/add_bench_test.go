@@ -55,8 +55,10 @@ func benchmarkAdd(b *testing.B, spec string, entry plugin.Entry) {
 	for b.Loop() {
 		b.StopTimer()
 		last = newNamespace(b)
-		args := &invoke.Args{Command: "ADD", ContainerID: "c1", NetNS: path(last), IfName: "eth0", Path: bin,
-			PluginArgsStr: "IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web-0"}
+		args := &invoke.Args{
+			Command: "ADD", ContainerID: "c1", NetNS: path(last), IfName: "eth0", Path: bin,
+			PluginArgsStr: "IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web-0",
+		}
 		b.StartTimer()
 		if _, err := invoke.ExecPluginWithResult(context.Background(), filepath.Join(bin, plugin.Type), stdin, args, nil); err != nil {
 			b.Fatal(err)

@@ -89,8 +89,10 @@ func TestMissedPodIsRepaired(t *testing.T) {
 func (w *world) startPod(c node.Config, client *fake.Clientset, name string, netns ns.NetNS) {
 	w.Helper()
 	value := encode(w, plain)
-	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: name, UID: types.UID("uid-" + name),
-		Annotations: map[string]string{redirect.Annotation: value}}}
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{
+		Namespace: "shop", Name: name, UID: types.UID("uid-" + name),
+		Annotations: map[string]string{redirect.Annotation: value},
+	}}
 	if _, err := client.CoreV1().Pods("shop").Create(context.Background(), pod, metav1.CreateOptions{}); err != nil {
 		w.Fatal(err)
 	}

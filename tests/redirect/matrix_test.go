@@ -36,14 +36,16 @@ type cell struct {
 }
 
 // excluding is the spec of the exclusion cells.
-var excluding = redirect.Spec{Version: 1, ProxyUID: proxyUID, ProxyPort: proxyPort,
+var excluding = redirect.Spec{
+	Version: 1, ProxyUID: proxyUID, ProxyPort: proxyPort,
 	ExcludeCIDRs: []netip.Prefix{netip.MustParsePrefix("10.76.0.0/15"), netip.MustParsePrefix("10.78.0.5/32"), netip.MustParsePrefix("fd76::/15"), netip.MustParsePrefix("fd78::5/128")},
 	ExcludePorts: []redirect.PortRange{{From: 3306, To: 3306}, {From: 8000, To: 8010}},
 }
 
 var plain = redirect.Spec{Version: 1, ProxyUID: proxyUID, ProxyPort: proxyPort}
 
-var excludingAll = redirect.Spec{Version: 1, ProxyUID: proxyUID, ProxyPort: proxyPort,
+var excludingAll = redirect.Spec{
+	Version: 1, ProxyUID: proxyUID, ProxyPort: proxyPort,
 	ExcludeCIDRs: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")},
 	ExcludePorts: []redirect.PortRange{{From: 1, To: 65535}},
 }

@@ -115,8 +115,10 @@ func makeDormant(t *testing.T, netns ns.NetNS) {
 	newTable := unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_NEWTABLE
 	if _, err := c.SendMessages([]netlink.Message{
 		{Header: netlink.Header{Type: unix.NFNL_MSG_BATCH_BEGIN, Flags: netlink.Request}, Data: batch},
-		{Header: netlink.Header{Type: netlink.HeaderType(newTable), Flags: netlink.Request | netlink.Acknowledge},
-			Data: append([]byte{unix.NFPROTO_INET, unix.NFNETLINK_V0, 0, 0}, attributes...)},
+		{
+			Header: netlink.Header{Type: netlink.HeaderType(newTable), Flags: netlink.Request | netlink.Acknowledge},
+			Data:   append([]byte{unix.NFPROTO_INET, unix.NFNETLINK_V0, 0, 0}, attributes...),
+		},
 		{Header: netlink.Header{Type: unix.NFNL_MSG_BATCH_END, Flags: netlink.Request}, Data: batch},
 	}); err != nil {
 		t.Fatal(err)
