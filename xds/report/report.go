@@ -188,7 +188,7 @@ func (r *Reporter) tell(ctx context.Context, o mesh.Object, key string) error {
 	}
 	now := time.Now()
 	_, err := r.config.Client.EventsV1().Events(o.Namespace).Create(ctx, &eventsv1.Event{
-		ObjectMeta:          metav1.ObjectMeta{Namespace: o.Namespace, GenerateName: o.Name + "."},
+		ObjectMeta:          metav1.ObjectMeta{Namespace: o.Namespace, GenerateName: o.Name + "-"},
 		EventTime:           metav1.NewMicroTime(now),
 		ReportingController: Controller,
 		ReportingInstance:   r.config.Identity,

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
+	"k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes/fake"
@@ -151,6 +152,9 @@ func TestEventFields(t *testing.T) {
 		e := a.sent[0]
 		got := []string{e.Namespace, string(e.Regarding.UID), e.Type, e.Reason, e.Action, e.ReportingController}
 		check(t, "fields", got, "default", "uid-a", "Warning", "TrafficLabel", "traffic.port.80", "traffic-control")
+		if wrong := validation.NameIsDNSSubdomain(e.GenerateName, true); len(wrong) > 0 {
+			t.Errorf("the API server refuses the name %q: %v", e.GenerateName, wrong)
+		}
 		if len(e.Note) != 1024 {
 			t.Errorf("a note of %d bytes", len(e.Note))
 		}

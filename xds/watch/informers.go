@@ -126,7 +126,14 @@ func (s *Source) follow(kind string, informer cache.SharedIndexInformer, set fun
 func (s *Source) start(ctx context.Context) bool {
 	s.objects.StartWithContext(ctx)
 	s.metadata.Start(ctx.Done())
-	return cache.WaitFor(ctx, "objects", s.synced...)
+	for _, synced := range s.synced {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-synced.Done():
+		}
+	}
+	return true
 }
 
 // stop waits for the informers, whose context has ended.

@@ -24,7 +24,7 @@ func (w *Watcher) changeLogger(changes []mesh.LabelChange, update envoy.Update, 
 		for _, c := range changes {
 			w.log.Info("label changed", "object", c.Object.String(), "key", c.Key, "old", c.Old, "new", c.New,
 				"set", set, "removed", removed, "proxies", a.Proxies, "acknowledged", a.Acknowledged,
-				"rejected", a.Rejected, "gone", a.Gone, "took", took)
+				"rejected", a.Rejected, "gone", a.Gone, "took", short(took))
 		}
 	}
 }
@@ -34,7 +34,7 @@ func (w *Watcher) report(objects map[mesh.Object]bool) {
 	for _, o := range slices.SortedFunc(maps.Keys(objects), mesh.Object.Compare) {
 		problems := slices.Concat(w.mesh.Problems(o), w.untranslated[o])
 		for _, p := range problems {
-			w.log.Warn("label not in force", "object", o.String(), "key", p.Key, "value", p.Value, "reason", p.Reason, "in force", p.InForce)
+			w.log.Warn("label not in force", "object", o.String(), "key", p.Key, "value", p.Value, "reason", p.Reason, "in_force", p.InForce)
 		}
 		if len(problems) == 0 {
 			w.log.Info("no more label problems", "object", o.String())
@@ -43,6 +43,9 @@ func (w *Watcher) report(objects map[mesh.Object]bool) {
 		w.reporter.Report(o, problems)
 	}
 }
+
+// short is a duration as people read it.
+func short(d time.Duration) string { return d.Round(100 * time.Microsecond).String() }
 
 func setKeys(resources []envoy.Resource) []envoy.Key {
 	keys := make([]envoy.Key, len(resources))

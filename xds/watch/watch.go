@@ -110,7 +110,7 @@ func (w *Watcher) first(began time.Time) {
 	w.publisher.Publish(update, func(Applied) {})
 	w.ready.Store(true)
 	w.log.Info("published all there is", "services", len(changes.Services), "resources", len(update.Set),
-		"labelled wrongly", len(changes.Problems), "took", time.Since(began))
+		"objects_with_problems", len(changes.Problems), "took", short(time.Since(began)))
 }
 
 // next publishes what has changed since.

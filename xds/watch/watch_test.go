@@ -39,15 +39,15 @@ type published struct {
 func (p published) String() string {
 	var words []string
 	for _, r := range p.Set {
-		words = append(words, "+"+short(r.Key))
+		words = append(words, "+"+abbreviate(r.Key))
 	}
 	for _, key := range p.Remove {
-		words = append(words, "-"+short(key))
+		words = append(words, "-"+abbreviate(key))
 	}
 	return strings.Join(words, " ")
 }
 
-func short(key envoy.Key) string {
+func abbreviate(key envoy.Key) string {
 	return key.Type[strings.LastIndexByte(key.Type, '.')+1:] + "/" + key.Name
 }
 
