@@ -29,6 +29,7 @@ import (
 	"github.com/kubernetes-traffic-manager/traffic/cni-plugin/apply"
 	"github.com/kubernetes-traffic-manager/traffic/cni-plugin/redirect"
 	"github.com/kubernetes-traffic-manager/traffic/webhook/inject"
+	"github.com/kubernetes-traffic-manager/traffic/webhook/patch"
 )
 
 // envoy is the binary that the local cluster runs.
@@ -66,15 +67,15 @@ func injected(t *testing.T, c inject.Config) *corev1.Pod {
 	if err != nil || result.Outcome != inject.Injected {
 		t.Fatalf("not injected: %+v, %v", result, err)
 	}
-	operations, err := json.Marshal(result.Patch)
+	text, err := patch.Marshal(result.Patch)
 	if err != nil {
 		t.Fatal(err)
 	}
-	patch, err := jsonpatch.DecodePatch(operations)
+	operations, err := jsonpatch.DecodePatch(text)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if raw, err = patch.Apply(raw); err != nil {
+	if raw, err = operations.Apply(raw); err != nil {
 		t.Fatal(err)
 	}
 	var pod corev1.Pod
@@ -234,12 +235,9 @@ type sidecar struct {
 // the command line.
 func (s *sandbox) run(t *testing.T, pod *corev1.Pod, folder string, wrap ...string) *sidecar {
 	t.Helper()
-	container := pod.Spec.InitContainers[0]
-	expand := strings.NewReplacer("$(POD_NAME)", pod.Name, "$(POD_NAMESPACE)", pod.Namespace, "$(POD_IP)", podIPv4,
-		"/run/traffic/", folder+"/run/", "/var/run/secrets/traffic/", folder+"/token/")
 	command := append(slices.Clone(wrap), envoy)
-	for _, arg := range container.Args {
-		command = append(command, expand.Replace(arg))
+	for _, arg := range pod.Spec.InitContainers[0].Args {
+		command = append(command, expand(pod, folder).Replace(arg))
 	}
 	c := &sidecar{sandbox: s, spec: pod, folder: folder, log: &buffer{}, exited: make(chan struct{})}
 	c.cmd = exec.Command(command[0], command[1:]...)
@@ -259,6 +257,15 @@ func (s *sandbox) run(t *testing.T, pod *corev1.Pod, folder string, wrap ...stri
 	return c
 }
 
+// expand puts in what the kubelet knows, and the folders that stand for the volumes.
+func expand(pod *corev1.Pod, folder string) *strings.Replacer {
+	pairs := []string{"$(POD_NAME)", pod.Name, "$(POD_NAMESPACE)", pod.Namespace, "$(POD_IP)", podIPv4}
+	for _, mount := range pod.Spec.InitContainers[0].VolumeMounts {
+		pairs = append(pairs, mount.MountPath+"/", filepath.Join(folder, mount.Name)+"/")
+	}
+	return strings.NewReplacer(pairs...)
+}
+
 // again starts it as before.
 func (c *sidecar) again(t *testing.T) *sidecar {
 	t.Helper()
@@ -270,12 +277,15 @@ func (c *sidecar) kill() {
 	<-c.exited
 }
 
-// volumes are the folders that the sidecar's volumes would be, with a token in them.
+// tokenVolume is the volume that the kubelet renews.
+const tokenVolume = "traffic-envoy-token"
+
+// volumes are folders for the sidecar's volumes, with a token in the one that is for it.
 func volumes(t *testing.T, pod *corev1.Pod, token string) string {
 	t.Helper()
 	folder := t.TempDir()
-	for _, name := range []string{"run", "token"} {
-		path := filepath.Join(folder, name)
+	for _, mount := range pod.Spec.InitContainers[0].VolumeMounts {
+		path := filepath.Join(folder, mount.Name)
 		if err := os.Mkdir(path, 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -294,15 +304,17 @@ func volumes(t *testing.T, pod *corev1.Pod, token string) string {
 // project writes the projected volume as the kubelet does: a new folder, to which the link ..data is swapped in one step.
 func project(t *testing.T, pod *corev1.Pod, folder, token string) {
 	t.Helper()
-	volume := filepath.Join(folder, "token")
+	volume := filepath.Join(folder, tokenVolume)
 	current, err := os.MkdirTemp(volume, "..2026_")
 	if err != nil {
 		t.Fatal(err)
 	}
-	files := map[string]string{
-		"token": token,
-		"token-sds.json": strings.ReplaceAll(pod.Annotations[inject.TokenFileAnnotation],
-			"/var/run/secrets/traffic/", volume+"/"),
+	files := map[string]string{}
+	for _, v := range pod.Spec.Volumes {
+		if v.Name == tokenVolume {
+			files[v.Projected.Sources[0].ServiceAccountToken.Path] = token
+			files[v.Projected.Sources[1].DownwardAPI.Items[0].Path] = expand(pod, folder).Replace(pod.Annotations[inject.TokenFileAnnotation])
+		}
 	}
 	for name, content := range files {
 		if err := os.WriteFile(filepath.Join(current, name), []byte(content), 0o644); err != nil {

@@ -18,11 +18,13 @@ const (
 	podIP  = "$(POD_IP)"
 )
 
-// Where the sidecar finds its files. Both folders are volumes of its own.
+// Where the sidecar finds its files. Both folders are volumes of its own. The token is where a container would find one for
+// the Kubernetes API, so that the API server does not add that one, which is none of our business, to our containers: and
+// does not call us again for the change.
 const (
 	adminDir    = "/run/traffic"
 	adminSocket = adminDir + "/admin.sock"
-	tokenDir    = "/var/run/secrets/traffic" //nolint:gosec // a folder, not a credential
+	tokenDir    = "/var/run/secrets/kubernetes.io/serviceaccount" //nolint:gosec // a folder, not a credential
 	tokenPath   = "token"
 	sdsPath     = "token-sds.json"
 )

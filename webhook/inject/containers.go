@@ -66,7 +66,7 @@ func (c Config) proxy() (corev1.Container, error) {
 		SecurityContext: restricted(int64(c.ProxyUID)),
 		VolumeMounts: []corev1.VolumeMount{
 			{Name: adminVolume, MountPath: adminDir},
-			{Name: tokenVolume, MountPath: tokenDir, ReadOnly: true},
+			tokenMount(),
 		},
 	}, nil
 }
@@ -86,7 +86,12 @@ func (c Config) verify() corev1.Container {
 		},
 		Resources:       c.VerifyResources,
 		SecurityContext: restricted(VerifyUID),
+		VolumeMounts:    []corev1.VolumeMount{tokenMount()},
 	}
+}
+
+func tokenMount() corev1.VolumeMount {
+	return corev1.VolumeMount{Name: tokenVolume, MountPath: tokenDir, ReadOnly: true}
 }
 
 func field(name, path string) corev1.EnvVar {

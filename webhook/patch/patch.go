@@ -92,15 +92,25 @@ func Marshal(ops []Operation) ([]byte, error) {
 		if i > 0 {
 			text = append(text, ',')
 		}
-		text = append(text, `{"op":"`+op.Op+`","path":`...)
 		var err error
-		if text, err = jsontext.AppendQuote(text, op.Path.String()); err != nil {
-			return nil, fmt.Errorf("path %q: %w", op.Path, err)
+		if text, err = op.append(text); err != nil {
+			return nil, err
 		}
-		if op.Value != nil {
-			text = append(append(text, `,"value":`...), op.Value...)
-		}
-		text = append(text, '}')
 	}
 	return append(text, ']'), nil
+}
+
+// MarshalJSON returns the one operation as JSON.
+func (o Operation) MarshalJSON() ([]byte, error) { return o.append(nil) }
+
+func (o Operation) append(text []byte) ([]byte, error) {
+	text = append(text, `{"op":"`+o.Op+`","path":`...)
+	text, err := jsontext.AppendQuote(text, o.Path.String())
+	if err != nil {
+		return nil, fmt.Errorf("path %q: %w", o.Path, err)
+	}
+	if o.Value != nil {
+		text = append(append(text, `,"value":`...), o.Value...)
+	}
+	return append(text, '}'), nil
 }

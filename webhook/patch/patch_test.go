@@ -1,0 +1,68 @@
+package patch
+
+import (
+	"encoding/json"
+	"testing"
+
+	jsonpatch "github.com/evanphx/json-patch/v5"
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/google/go-cmp/cmp"
+)
+
+// TestApplied: names that look like paths, and what JSON must escape, end where they were meant.
+func TestApplied(t *testing.T) {
+	const document = `{"m":{"a/b":"1","c~d":"2","~1":"3","é\"":"4","":"5"},"l":[1,2],"empty":{}}`
+	set, err := Set(Of("m"), map[string]string{"a/b": "1", "c~d": "2"}, map[string]string{"a/b": "1", "c~d": "x/~\"\n", "new": ""})
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole, err := Set(Of("other"), nil, map[string]string{"k/~": "v"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	nothing, err := Set(Of("no"), nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ops := append(append(append(set, whole...), nothing...),
+		Remove(Of("m").Member("~1")), Remove(Of("m", "é\"")), Remove(Of("m", "")),
+		Add(Of("l").Index(0), jsontext.Value("0")), Add(Of("l").End(), jsontext.Value("3")), Remove(Of("l").Index(1)))
+	text, err := Marshal(ops)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := json.Marshal(ops)
+	if err != nil || string(again) != string(text) {
+		t.Errorf("json.Marshal gives %s, %v; Marshal gave %s", again, err, text)
+	}
+	patch, err := jsonpatch.DecodePatch(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := patch.Apply([]byte(document))
+	if err != nil {
+		t.Fatalf("%v: %s", err, text)
+	}
+	var got, want any
+	if err := json.Unmarshal(raw, &got); err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal([]byte(`{"m":{"a/b":"1","c~d":"x/~\"\n","new":""},"l":[0,2,3],"empty":{},"other":{"k/~":"v"}}`), &want); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if len(set) != 2 {
+		t.Errorf("%d operations for two members that differ", len(set))
+	}
+}
+
+// TestPathsAreValues: a path made from another must not change a third.
+func TestPathsAreValues(t *testing.T) {
+	base := append(Path{}, "a", "b", "c")
+	first, second := base.Member("x"), base.Member("y")
+	if first.String() != "/a/b/c/x" || second.String() != "/a/b/c/y" {
+		t.Errorf("%s, %s", first, second)
+	}
+}
