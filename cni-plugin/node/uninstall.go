@@ -40,7 +40,7 @@ func (a *Agent) awaitDaemonSet(ctx context.Context) {
 		defer cancel()
 		_, err := a.getDaemonSet(ctx)
 		if err != nil && ctx.Err() != context.Canceled {
-			a.log.Warn("cannot see the DaemonSet that runs this agent; an uninstall may go unnoticed", "daemonset", a.config.DaemonSet, "error", err)
+			a.log.Warn("cannot see the DaemonSet that runs this agent; an uninstall may go unnoticed", "daemonset", a.config.DaemonSet.String(), "error", err)
 		}
 		a.sawDaemonSet.Store(err == nil)
 		return err == nil, nil

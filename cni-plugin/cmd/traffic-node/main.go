@@ -13,6 +13,7 @@ import (
 	"syscall"
 
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/klog/v2"
 
@@ -37,12 +38,12 @@ func run(args []string) int {
 	log := slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: config.LogLevel}))
 	klog.SetSlogLogger(log)
 
-	rest, err := clientcmd.BuildConfigFromFlags("", config.Kubeconfig)
+	connection, err := connect(config.Kubeconfig)
 	if err != nil {
 		log.Error("no way to the Kubernetes API", "error", err)
 		return 1
 	}
-	client, err := kubernetes.NewForConfig(rest)
+	client, err := kubernetes.NewForConfig(connection)
 	if err != nil {
 		log.Error("no way to the Kubernetes API", "error", err)
 		return 1
@@ -50,10 +51,17 @@ func run(args []string) int {
 
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	log.Info("starts", "node", config.NodeName, "daemonset", config.DaemonSet, "backend", config.Backend)
+	log.Info("starts", "node", config.NodeName, "daemonset", config.DaemonSet.String(), "backend", config.Backend)
 	if err := node.New(config, client, log).Run(ctx); err != nil {
 		log.Error("failed", "error", err)
 		return 1
 	}
 	return 0
+}
+
+func connect(kubeconfig string) (*rest.Config, error) {
+	if kubeconfig == "" {
+		return rest.InClusterConfig()
+	}
+	return clientcmd.BuildConfigFromFlags("", kubeconfig)
 }
