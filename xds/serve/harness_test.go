@@ -64,24 +64,26 @@ func pod(name string) Identity {
 // A testServer is a Server behind an in-process listener, over TLS.
 type testServer struct {
 	*Server
-	t        *testing.T
+	t        testing.TB
 	listener *bufconn.Listener
 	registry *prometheus.Registry
 	log      *syncBuffer
 	roots    *x509.CertPool
+	// close stops the server; the end of the test does.
+	close func()
 
 	mu         sync.Mutex
 	rejections []Rejection
 }
 
 // startServer runs a server that ends with the test. Tokens of pods a and b are "token-a" and "token-b".
-func startServer(t *testing.T, adjust ...func(*Config)) *testServer {
+func startServer(t testing.TB, adjust ...func(*Config)) *testServer {
 	t.Helper()
 	return startServerWith(t, New, adjust...)
 }
 
 // startServerOnFakeClock is for synctest: there the clock stands still while a file is watched, so none is.
-func startServerOnFakeClock(t *testing.T, adjust ...func(*Config)) *testServer {
+func startServerOnFakeClock(t testing.TB, adjust ...func(*Config)) *testServer {
 	t.Helper()
 	return startServerWith(t, func(c Config) (*Server, error) {
 		certificate, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile)
@@ -98,11 +100,11 @@ func startServerOnFakeClock(t *testing.T, adjust ...func(*Config)) *testServer {
 	}, adjust...)
 }
 
-func startServerWith(t *testing.T, build func(Config) (*Server, error), adjust ...func(*Config)) *testServer {
+func startServerWith(t testing.TB, build func(Config) (*Server, error), adjust ...func(*Config)) *testServer {
 	t.Helper()
 	certFile, keyFile, roots := writeCertificate(t, t.TempDir(), "traffic-control")
 	s := &testServer{
-		t: t, listener: bufconn.Listen(1 << 20), registry: prometheus.NewRegistry(), log: &syncBuffer{}, roots: roots,
+		t: t, listener: bufconn.Listen(64 << 10), registry: prometheus.NewRegistry(), log: &syncBuffer{}, roots: roots,
 	}
 	c := Config{
 		Authenticator: fakeTokens{"token-a": pod("a"), "token-b": pod("b")},
@@ -128,17 +130,18 @@ func startServerWith(t *testing.T, build func(Config) (*Server, error), adjust .
 	ctx, cancel := context.WithCancel(context.Background())
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(ctx, s.listener) }()
-	t.Cleanup(func() {
+	s.close = sync.OnceFunc(func() {
 		cancel()
 		if err := <-served; err != nil {
 			t.Errorf("Serve: %v", err)
 		}
 	})
+	t.Cleanup(s.close)
 	return s
 }
 
 // dial opens a connection of its own, with TLS 1.3 unless adjusted.
-func (s *testServer) dial(t *testing.T, creds credentials.TransportCredentials, options ...grpc.DialOption) *grpc.ClientConn {
+func (s *testServer) dial(t testing.TB, creds credentials.TransportCredentials, options ...grpc.DialOption) *grpc.ClientConn {
 	t.Helper()
 	options = append(options,
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return s.listener.DialContext(ctx) }),
@@ -174,11 +177,13 @@ func (s *testServer) mail(proxy Identity) int {
 	return n
 }
 
+type deltaClient = grpc.BidiStreamingClient[discoveryv3.DeltaDiscoveryRequest, discoveryv3.DeltaDiscoveryResponse]
+
 // A proxy is a client that speaks delta ADS message by message.
 type proxy struct {
-	t      *testing.T
+	t      testing.TB
 	id     string
-	stream grpc.BidiStreamingClient[discoveryv3.DeltaDiscoveryRequest, discoveryv3.DeltaDiscoveryResponse]
+	stream deltaClient
 	cancel context.CancelFunc
 	got    chan *discoveryv3.DeltaDiscoveryResponse
 	err    error // why got was closed
@@ -186,22 +191,15 @@ type proxy struct {
 }
 
 // connect opens a stream for pod name. It ends with the test, or with close.
-func (s *testServer) connect(t *testing.T, name string) *proxy {
+func (s *testServer) connect(t testing.TB, name string) *proxy {
 	t.Helper()
 	return s.open(t, s.dial(t, s.tls()), name, "Bearer token-"+name)
 }
 
-func (s *testServer) open(t *testing.T, conn *grpc.ClientConn, name, authorization string) *proxy {
+func (s *testServer) open(t testing.TB, conn *grpc.ClientConn, name, authorization string) *proxy {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	if authorization != "" {
-		ctx = metadata.AppendToOutgoingContext(ctx, "authorization", authorization)
-	}
-	stream, err := discoveryv3.NewAggregatedDiscoveryServiceClient(conn).DeltaAggregatedResources(ctx)
-	if err != nil {
-		cancel()
-		t.Fatal(err)
-	}
+	stream := openStream(ctx, t, conn, authorization)
 	p := &proxy{
 		t: t, id: name + ".default", stream: stream, cancel: cancel,
 		got: make(chan *discoveryv3.DeltaDiscoveryResponse),
@@ -224,6 +222,18 @@ func (s *testServer) open(t *testing.T, conn *grpc.ClientConn, name, authorizati
 	}()
 	t.Cleanup(p.close)
 	return p
+}
+
+func openStream(ctx context.Context, t testing.TB, conn *grpc.ClientConn, authorization string) deltaClient {
+	t.Helper()
+	if authorization != "" {
+		ctx = metadata.AppendToOutgoingContext(ctx, "authorization", authorization)
+	}
+	stream, err := discoveryv3.NewAggregatedDiscoveryServiceClient(conn).DeltaAggregatedResources(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return stream
 }
 
 // close ends the stream and waits until nothing of it runs.
@@ -321,7 +331,7 @@ func describe(r *discoveryv3.DeltaDiscoveryResponse) string {
 }
 
 // writeCertificate writes a self-signed certificate and its key.
-func writeCertificate(t *testing.T, dir, name string) (certFile, keyFile string, roots *x509.CertPool) {
+func writeCertificate(t testing.TB, dir, name string) (certFile, keyFile string, roots *x509.CertPool) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -373,7 +383,7 @@ func (b *syncBuffer) String() string {
 }
 
 // eventually waits for something that a goroutine is about to do.
-func eventually(t *testing.T, what string, is func() bool) {
+func eventually(t testing.TB, what string, is func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); !is(); runtime.Gosched() {
 		if time.Now().After(deadline) {

@@ -61,17 +61,36 @@ func compareTypes(a, b string) int {
 // never is later than every epoch.
 const never = math.MaxUint64
 
-// A backlog tells for each rank the oldest change that has something unsent or unacknowledged.
-type backlog [ranks]uint64
+// A backlog is what is outstanding: unsent, unacknowledged, or awaited.
+type backlog struct {
+	// low is for each rank the oldest change of which something is outstanding, but for what is waited for no longer.
+	low    [ranks]uint64
+	passed [ranks]uint64
+	// oldest is the oldest of all.
+	oldest uint64
+}
 
-func emptyBacklog() backlog { return backlog{never, never, never} }
+func newBacklog(passed [ranks]uint64) *backlog {
+	return &backlog{low: [ranks]uint64{never, never, never}, passed: passed, oldest: never}
+}
 
-func (b *backlog) add(r rank, epoch uint64) { b[r] = min(b[r], epoch) }
+func (b *backlog) add(r rank, epoch uint64) {
+	b.oldest = min(b.oldest, epoch)
+	if epoch > b.passed[r] {
+		b.low[r] = min(b.low[r], epoch)
+	}
+}
+
+func (b *backlog) addItems(items []item) {
+	for i := range items {
+		b.add(items[i].rank, items[i].mark.first)
+	}
+}
 
 // holds tells whether an item must wait, and for which rank: the lowest that is behind what the item stands for.
 func (b *backlog) holds(it item) (by rank, held bool) {
 	for lower := range it.rank {
-		if b[lower] <= it.mark.last {
+		if b.low[lower] <= it.mark.last {
 			return lower, true
 		}
 	}
@@ -88,13 +107,17 @@ var noWait = wait{since: never, by: ranks}
 
 func (w *wait) add(since uint64, by rank) { w.since, w.by = min(w.since, since), min(w.by, by) }
 
-// settle drops the dirty names that need nothing. It returns an item for each of the others, sorted by name, and the
-// marks of those that are awaited but not asked for yet. What is awaited of changes up to passed is given up.
-func (s *subscription) settle(published map[string]*record, passed uint64) (items []item, awaited []mark) {
+// settle drops the dirty names that need nothing. It returns an item for each of the others, and the oldest change of
+// which something is awaited but not asked for yet. What is awaited of changes up to passed is given up.
+func (s *subscription) settle(published map[string]*record, passed uint64) (items []item, awaited uint64) {
+	awaited = never
+	if len(s.dirty) > 0 {
+		items = make([]item, 0, len(s.dirty))
+	}
 	for name, m := range s.dirty {
 		if !s.wants(name) {
 			if m.awaited && m.first > passed && published[name] != nil {
-				awaited = append(awaited, m)
+				awaited = min(awaited, m.first)
 			} else {
 				delete(s.dirty, name)
 			}
@@ -110,7 +133,6 @@ func (s *subscription) settle(published map[string]*record, passed uint64) (item
 	if len(s.dirty) == 0 {
 		s.dirty = nil
 	}
-	slices.SortFunc(items, func(a, b item) int { return cmp.Compare(a.name, b.name) })
 	return items, awaited
 }
 
@@ -133,21 +155,19 @@ func (s *subscription) resolve(name string, m mark, published *record) (it item,
 	return it, m.force || have == nil || have.Version != published.Version
 }
 
-// pick chooses what goes into the next response: the latest group, nothing that must wait, no more than fits.
+// pick chooses what goes into the next response, sorted by name: the latest group, nothing that must wait, no more than
+// fits. It reorders items.
 func pick(items []item, ready func(item) bool) []item {
 	group, size := 0, 0
 	for _, it := range items {
 		group = max(group, it.mark.group)
 	}
-	var picked []item
-	for _, it := range items {
-		if it.mark.group != group || !ready(it) {
-			continue
+	items = slices.DeleteFunc(items, func(it item) bool { return it.mark.group != group || !ready(it) })
+	slices.SortFunc(items, func(a, b item) int { return cmp.Compare(a.name, b.name) })
+	for i, it := range items {
+		if size += it.size(); size > maxResponse && i > 0 {
+			return items[:i]
 		}
-		if size += it.size(); size > maxResponse && len(picked) > 0 {
-			break
-		}
-		picked = append(picked, it)
 	}
-	return picked
+	return items
 }

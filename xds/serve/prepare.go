@@ -59,31 +59,20 @@ func (s *stream) hear() {
 
 // survey returns what there is to send, by the index of its subscription, what is outstanding altogether, and the wait
 // for what the proxy has yet to ask for.
-func (s *stream) survey() (items [][]item, outstanding backlog, waits wait) {
-	items, outstanding, waits = make([][]item, len(s.subs)), emptyBacklog(), noWait
-	oldest := uint64(never)
-	count := func(r rank, first uint64) {
-		oldest = min(oldest, first)
-		if first > s.passed[r] {
-			outstanding.add(r, first)
-		}
-	}
+func (s *stream) survey() (items [][]item, outstanding *backlog, waits wait) {
+	items, outstanding, waits = make([][]item, len(s.subs)), newBacklog(s.passed), noWait
 	for i, sub := range s.subs {
-		var awaited []mark
 		own := rankOf(sub.typeURL, false)
+		var awaited uint64
 		items[i], awaited = sub.settle(s.store.resources[sub.typeURL], s.passed[own])
-		for _, m := range awaited {
-			count(own, m.first)
-			waits.add(m.first, own)
+		if awaited != never {
+			outstanding.add(own, awaited)
+			waits.add(awaited, own)
 		}
-		for _, it := range items[i] {
-			count(it.rank, it.mark.first)
-		}
-		for _, it := range sub.inFlight() {
-			count(it.rank, it.mark.first)
-		}
+		outstanding.addItems(items[i])
+		outstanding.addItems(sub.inFlight())
 	}
-	s.settled = oldest - 1
+	s.settled = outstanding.oldest - 1
 	return items, outstanding, waits
 }
 
