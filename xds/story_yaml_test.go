@@ -52,7 +52,7 @@ func decode(t *testing.T, f txtar.File) map[mesh.Object]func(*mesh.Mesh) {
 			p.Namespace = o.Namespace
 			objects[o] = func(m *mesh.Mesh) { m.SetPod(p) }
 		default:
-			objects[o] = func(m *mesh.Mesh) { m.SetWorkload(o.Kind, &head.ObjectMeta) }
+			objects[o] = func(m *mesh.Mesh) { m.SetWorkload(o.Kind, &head.ObjectMeta, nil) }
 		}
 	}
 	return objects

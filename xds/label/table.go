@@ -15,14 +15,8 @@ const (
 	portPrefix = "traffic.port."
 )
 
-// Annotations that the webhook writes and others read; users do not set them.
-const (
-	// ProxyAnnotation is on each pod that has an Envoy.
-	ProxyAnnotation = "traffic.envoy.proxy"
-	// CopiedAnnotation is on each workload whose pod template got the label of EnabledKey from the webhook: it has the
-	// value that was written.
-	CopiedAnnotation = "traffic.envoy.copied"
-)
+// ProxyAnnotation is what the webhook writes on each pod that has an Envoy. It is not a label: users do not set it.
+const ProxyAnnotation = "traffic.envoy.proxy"
 
 // PortKey is the key that opens that port.
 func PortKey(port uint16) string { return portPrefix + strconv.Itoa(int(port)) }

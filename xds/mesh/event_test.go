@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -37,8 +38,8 @@ func shop() *Mesh {
 		m.SetService(webService(name, ip))
 		m.SetEndpointSlice(webSlice(name))
 		m.SetPod(&corev1.Pod{ObjectMeta: controlledBy(meta(name+"-1"), ReplicaSet, name+"-a")})
-		m.SetWorkload(ReplicaSet, ptr(controlledBy(meta(name+"-a"), string(label.Deployment), name)))
-		m.SetWorkload(string(label.Deployment), ptr(meta(name)))
+		m.SetWorkload(ReplicaSet, ptr(controlledBy(meta(name+"-a"), string(label.Deployment), name)), nil)
+		m.SetWorkload(string(label.Deployment), ptr(meta(name)), nil)
 	}
 	return m
 }
@@ -70,7 +71,7 @@ func TestEventConcernsItsKeys(t *testing.T) {
 	}{
 		{
 			name:  "a Deployment's weight concerns its pods' Services",
-			event: func(m *Mesh) { m.SetWorkload("Deployment", ptr(meta("web", label.WeightKey, "10"))) },
+			event: func(m *Mesh) { m.SetWorkload("Deployment", ptr(meta("web", label.WeightKey, "10")), nil) },
 			want:  []string{"Deployment default/web", "Service default/web"},
 		},
 		{
@@ -113,7 +114,7 @@ func TestEventConcernsItsKeys(t *testing.T) {
 				m.SetService(service)
 				m.SetEndpointSlice(slice)
 				m.SetPod(pod)
-				m.SetWorkload("Deployment", &deployment)
+				m.SetWorkload("Deployment", &deployment, nil)
 			},
 		},
 	}
@@ -147,13 +148,15 @@ func TestLabelChanges(t *testing.T) {
 	}{
 		{
 			name:  "set",
-			event: func() { m.SetWorkload("Deployment", ptr(meta("web", label.WeightKey, "10", "app", "web"))) },
+			event: func() { m.SetWorkload("Deployment", ptr(meta("web", label.WeightKey, "10", "app", "web")), nil) },
 			want:  []LabelChange{{Object: deployment, Key: label.WeightKey, New: "10"}},
 		},
 		{
-			name:  "changed, and one that is the webhook's affair",
-			event: func() { m.SetWorkload("Deployment", ptr(meta("web", label.WeightKey, "x", label.EnabledKey, "true"))) },
-			want:  []LabelChange{{Object: deployment, Key: label.WeightKey, Old: "10", New: "x"}},
+			name: "changed, and one that is the webhook's affair",
+			event: func() {
+				m.SetWorkload("Deployment", ptr(meta("web", label.WeightKey, "x", label.EnabledKey, "true")), nil)
+			},
+			want: []LabelChange{{Object: deployment, Key: label.WeightKey, Old: "10", New: "x"}},
 		},
 		{
 			name:  "gone with its object",
@@ -197,35 +200,35 @@ func TestUninjected(t *testing.T) {
 	injected := map[string]string{label.ProxyAnnotation: "v1"}
 	tests := []struct {
 		name   string
-		change func(deployment *metav1.ObjectMeta, pod *corev1.Pod)
+		change func(deployment *appsv1.Deployment, pod *corev1.Pod)
 		want   string
 	}{
-		{name: "labelled, and neither template nor pods know", want: relabel, change: func(*metav1.ObjectMeta, *corev1.Pod) {}},
-		{name: "the template has the label, its pods are older than the webhook", want: restart, change: func(_ *metav1.ObjectMeta, p *corev1.Pod) {
+		{name: "labelled, and neither template nor pods know", want: relabel, change: func(*appsv1.Deployment, *corev1.Pod) {}},
+		{name: "the template has the label, its pods are older than the webhook", want: restart, change: func(_ *appsv1.Deployment, p *corev1.Pod) {
 			p.Labels = map[string]string{label.EnabledKey: "true"}
 		}},
-		{name: "the webhook wrote the template, and the workload rolls", change: func(d *metav1.ObjectMeta, _ *corev1.Pod) {
-			d.Annotations = map[string]string{label.CopiedAnnotation: "true"}
+		{name: "the template has the label, and the workload rolls", change: func(d *appsv1.Deployment, _ *corev1.Pod) {
+			d.Spec.Template.Labels = map[string]string{label.EnabledKey: "true"}
 		}},
-		{name: "injected", change: func(_ *metav1.ObjectMeta, p *corev1.Pod) { p.Annotations = injected }},
-		{name: "the pod opted out", change: func(_ *metav1.ObjectMeta, p *corev1.Pod) {
+		{name: "injected", change: func(_ *appsv1.Deployment, p *corev1.Pod) { p.Annotations = injected }},
+		{name: "the pod opted out", change: func(_ *appsv1.Deployment, p *corev1.Pod) {
 			p.Labels = map[string]string{label.EnabledKey: "false"}
 		}},
-		{name: "host network", change: func(_ *metav1.ObjectMeta, p *corev1.Pod) { p.Spec.HostNetwork = true }},
-		{name: "Windows", change: func(_ *metav1.ObjectMeta, p *corev1.Pod) { p.Spec.OS = &corev1.PodOS{Name: corev1.Windows} }},
-		{name: "finished", change: func(_ *metav1.ObjectMeta, p *corev1.Pod) { p.Status.Phase = corev1.PodSucceeded }},
-		{name: "terminating", change: func(_ *metav1.ObjectMeta, p *corev1.Pod) { p.DeletionTimestamp = &metav1.Time{} }},
-		{name: "the workload opts out", change: func(d *metav1.ObjectMeta, _ *corev1.Pod) { d.Labels[label.EnabledKey] = "false" }},
-		{name: "no pods", change: func(_ *metav1.ObjectMeta, p *corev1.Pod) { p.OwnerReferences = nil }},
+		{name: "host network", change: func(_ *appsv1.Deployment, p *corev1.Pod) { p.Spec.HostNetwork = true }},
+		{name: "Windows", change: func(_ *appsv1.Deployment, p *corev1.Pod) { p.Spec.OS = &corev1.PodOS{Name: corev1.Windows} }},
+		{name: "finished", change: func(_ *appsv1.Deployment, p *corev1.Pod) { p.Status.Phase = corev1.PodSucceeded }},
+		{name: "terminating", change: func(_ *appsv1.Deployment, p *corev1.Pod) { p.DeletionTimestamp = &metav1.Time{} }},
+		{name: "the workload opts out", change: func(d *appsv1.Deployment, _ *corev1.Pod) { d.Labels[label.EnabledKey] = "false" }},
+		{name: "no pods", change: func(_ *appsv1.Deployment, p *corev1.Pod) { p.OwnerReferences = nil }},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			m := shop()
-			deployment := meta("web", label.EnabledKey, "true")
+			deployment := &appsv1.Deployment{ObjectMeta: meta("web", label.EnabledKey, "true")}
 			pod := &corev1.Pod{ObjectMeta: controlledBy(meta("web-1"), ReplicaSet, "web-a")}
-			test.change(&deployment, pod)
+			test.change(deployment, pod)
 			m.SetPod(pod)
-			m.SetWorkload("Deployment", &deployment)
+			m.SetWorkload("Deployment", &deployment.ObjectMeta, deployment.Spec.Template.Labels)
 			var got string
 			for _, c := range m.Flush().Problems {
 				for _, p := range c.Problems {

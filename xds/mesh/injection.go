@@ -18,7 +18,7 @@ func (m *Mesh) uninjected(o Object, w *workload) []label.Problem {
 		p := m.pods[pod]
 		switch {
 		case p.injected:
-			return nil // the workload is rolling, or has rolled
+			return nil // the workload has rolled, or is rolling
 		case !p.injectable:
 		case p.settings.Enabled == nil:
 			bare = true
@@ -29,7 +29,7 @@ func (m *Mesh) uninjected(o Object, w *workload) []label.Problem {
 	name := strings.ToLower(o.Kind) + "/" + o.Name + " -n " + o.Namespace
 	var command string
 	switch {
-	case bare && !w.copied:
+	case bare && !w.template:
 		command = fmt.Sprintf("kubectl label %[1]s %[2]s- && kubectl label %[1]s %[2]s=true", name, label.EnabledKey)
 	case labelled:
 		command = "kubectl rollout restart " + name

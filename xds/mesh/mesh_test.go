@@ -180,7 +180,8 @@ func drawContent(t *rapid.T, o Object) func(*Mesh) {
 	case "ReplicaSet":
 		meta.OwnerReferences = drawOwner(t, "Deployment")
 	}
-	return func(m *Mesh) { m.SetWorkload(o.Kind, &meta) }
+	template := drawLabels(t)
+	return func(m *Mesh) { m.SetWorkload(o.Kind, &meta, template) }
 }
 
 func drawLabels(t *rapid.T) map[string]string {

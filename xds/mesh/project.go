@@ -195,12 +195,12 @@ func projectPod(p *corev1.Pod) *pod {
 type workload struct {
 	labelled
 	owner Object // of a ReplicaSet: its Deployment
-	// copied says that the webhook wrote the label that opts in into the pod template.
-	copied bool
+	// template says that the pod template has a label about injection, its author's or the webhook's copy.
+	template bool
 }
 
-func projectWorkload(kind string, meta *metav1.ObjectMeta) *workload {
-	w := &workload{owner: controllerOf(meta), copied: meta.Annotations[label.CopiedAnnotation] != ""}
+func projectWorkload(kind string, meta *metav1.ObjectMeta, template map[string]string) *workload {
+	w := &workload{owner: controllerOf(meta), template: template[label.EnabledKey] != ""}
 	// A ReplicaSet carries its pods' labels, not labels that a user gave it.
 	if kind != ReplicaSet {
 		w.labelled = parseLabels(kind, meta.Labels)

@@ -2,13 +2,13 @@ package watch
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/metadata"
@@ -18,14 +18,6 @@ import (
 	"github.com/kubernetes-traffic-manager/traffic/xds/label"
 	"github.com/kubernetes-traffic-manager/traffic/xds/mesh"
 )
-
-// workloads are the kinds of which only the metadata is watched.
-var workloads = map[string]string{
-	string(label.Deployment):  "deployments",
-	string(label.StatefulSet): "statefulsets",
-	string(label.DaemonSet):   "daemonsets",
-	mesh.ReplicaSet:           "replicasets",
-}
 
 // apiVersions are those of the kinds whose objects have labels.
 var apiVersions = map[string]string{
@@ -53,34 +45,35 @@ func NewSource(client kubernetes.Interface, meta metadata.Interface) (*Source, e
 		objects:  informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTransform(strip)),
 		metadata: metadatainformer.NewSharedInformerFactoryWithOptions(meta, 0, metadatainformer.WithTransform(strip)),
 	}
-	err := s.follow(string(label.Service), s.objects.Core().V1().Services().Informer(), func(o any) event {
-		return func(m *mesh.Mesh) { m.SetService(o.(*corev1.Service)) }
-	})
-	if err != nil {
-		return nil, err
-	}
-	err = s.follow(mesh.EndpointSlice, s.objects.Discovery().V1().EndpointSlices().Informer(), func(o any) event {
-		return func(m *mesh.Mesh) { m.SetEndpointSlice(o.(*discoveryv1.EndpointSlice)) }
-	})
-	if err != nil {
-		return nil, err
-	}
-	err = s.follow(string(label.Pod), s.objects.Core().V1().Pods().Informer(), func(o any) event {
-		return func(m *mesh.Mesh) { m.SetPod(o.(*corev1.Pod)) }
-	})
-	if err != nil {
-		return nil, err
-	}
-	for kind, resource := range workloads {
-		informer := s.metadata.ForResource(workloadResource(resource)).Informer()
-		err := s.follow(kind, informer, func(o any) event {
-			return func(m *mesh.Mesh) { m.SetWorkload(kind, &o.(*metav1.PartialObjectMetadata).ObjectMeta) }
-		})
-		if err != nil {
-			return nil, err
-		}
-	}
-	return s, nil
+	core, apps := s.objects.Core().V1(), s.objects.Apps().V1()
+	// Of ReplicaSets, of which there are many, only the metadata is asked for: they tell a pod's Deployment.
+	replicaSets := s.metadata.ForResource(appsv1.SchemeGroupVersion.WithResource("replicasets"))
+	return s, errors.Join(
+		s.follow(string(label.Service), core.Services().Informer(), func(m *mesh.Mesh, o any) {
+			m.SetService(o.(*corev1.Service))
+		}),
+		s.follow(mesh.EndpointSlice, s.objects.Discovery().V1().EndpointSlices().Informer(), func(m *mesh.Mesh, o any) {
+			m.SetEndpointSlice(o.(*discoveryv1.EndpointSlice))
+		}),
+		s.follow(string(label.Pod), core.Pods().Informer(), func(m *mesh.Mesh, o any) {
+			m.SetPod(o.(*corev1.Pod))
+		}),
+		s.follow(string(label.Deployment), apps.Deployments().Informer(), func(m *mesh.Mesh, o any) {
+			d := o.(*appsv1.Deployment)
+			m.SetWorkload(string(label.Deployment), &d.ObjectMeta, d.Spec.Template.Labels)
+		}),
+		s.follow(string(label.StatefulSet), apps.StatefulSets().Informer(), func(m *mesh.Mesh, o any) {
+			d := o.(*appsv1.StatefulSet)
+			m.SetWorkload(string(label.StatefulSet), &d.ObjectMeta, d.Spec.Template.Labels)
+		}),
+		s.follow(string(label.DaemonSet), apps.DaemonSets().Informer(), func(m *mesh.Mesh, o any) {
+			d := o.(*appsv1.DaemonSet)
+			m.SetWorkload(string(label.DaemonSet), &d.ObjectMeta, d.Spec.Template.Labels)
+		}),
+		s.follow(mesh.ReplicaSet, replicaSets.Informer(), func(m *mesh.Mesh, o any) {
+			m.SetWorkload(mesh.ReplicaSet, &o.(*metav1.PartialObjectMetadata).ObjectMeta, nil)
+		}),
+	)
 }
 
 // Reference names an object with its UID, by which kubectl describe finds its Events. The UID is empty if the object is
@@ -100,10 +93,10 @@ func (s *Source) Reference(o mesh.Object) *corev1.ObjectReference {
 }
 
 // follow queues what an informer tells of objects of a kind.
-func (s *Source) follow(kind string, informer cache.SharedIndexInformer, set func(any) event) error {
+func (s *Source) follow(kind string, informer cache.SharedIndexInformer, set func(*mesh.Mesh, any)) error {
 	registration, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
-		AddFunc:    func(o any) { s.queue.add(set(o)) },
-		UpdateFunc: func(_, o any) { s.queue.add(set(o)) },
+		AddFunc:    func(o any) { s.queue.add(func(m *mesh.Mesh) { set(m, o) }) },
+		UpdateFunc: func(_, o any) { s.queue.add(func(m *mesh.Mesh) { set(m, o) }) },
 		DeleteFunc: func(o any) {
 			// A deletion that the watch missed comes without its object.
 			name, err := cache.DeletionHandlingObjectToName(o)
@@ -149,20 +142,25 @@ func strip(object any) (any, error) {
 		return object, nil // a tombstone
 	}
 	meta.SetManagedFields(nil)
-	kept := map[string]string{}
-	for _, key := range []string{label.ProxyAnnotation, label.CopiedAnnotation} {
-		if value := meta.GetAnnotations()[key]; value != "" {
-			kept[key] = value
-		}
+	var kept map[string]string
+	if value := meta.GetAnnotations()[label.ProxyAnnotation]; value != "" {
+		kept = map[string]string{label.ProxyAnnotation: value}
 	}
 	meta.SetAnnotations(kept)
-	if pod, ok := object.(*corev1.Pod); ok {
-		pod.Spec = corev1.PodSpec{HostNetwork: pod.Spec.HostNetwork, OS: pod.Spec.OS}
-		pod.Status = corev1.PodStatus{Phase: pod.Status.Phase}
+	switch o := object.(type) {
+	case *corev1.Pod:
+		o.Spec = corev1.PodSpec{HostNetwork: o.Spec.HostNetwork, OS: o.Spec.OS}
+		o.Status = corev1.PodStatus{Phase: o.Status.Phase}
+	case *appsv1.Deployment:
+		o.Spec, o.Status = appsv1.DeploymentSpec{Template: labelsOf(o.Spec.Template)}, appsv1.DeploymentStatus{}
+	case *appsv1.StatefulSet:
+		o.Spec, o.Status = appsv1.StatefulSetSpec{Template: labelsOf(o.Spec.Template)}, appsv1.StatefulSetStatus{}
+	case *appsv1.DaemonSet:
+		o.Spec, o.Status = appsv1.DaemonSetSpec{Template: labelsOf(o.Spec.Template)}, appsv1.DaemonSetStatus{}
 	}
 	return object, nil
 }
 
-func workloadResource(resource string) schema.GroupVersionResource {
-	return appsv1.SchemeGroupVersion.WithResource(resource)
+func labelsOf(template corev1.PodTemplateSpec) corev1.PodTemplateSpec {
+	return corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: template.Labels}}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"go.uber.org/goleak"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -22,6 +23,7 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 	metadatafake "k8s.io/client-go/metadata/fake"
 	clienttesting "k8s.io/client-go/testing"
+	"k8s.io/client-go/tools/cache"
 
 	"github.com/kubernetes-traffic-manager/traffic/xds/envoy"
 	"github.com/kubernetes-traffic-manager/traffic/xds/label"
@@ -228,8 +230,12 @@ func controlled(m metav1.ObjectMeta, kind, name string) metav1.ObjectMeta {
 	return m
 }
 
-func workload(kind string, m metav1.ObjectMeta) *metav1.PartialObjectMetadata {
-	return &metav1.PartialObjectMetadata{TypeMeta: metav1.TypeMeta{APIVersion: "apps/v1", Kind: kind}, ObjectMeta: m}
+func replicaSet(m metav1.ObjectMeta) *metav1.PartialObjectMetadata {
+	return &metav1.PartialObjectMetadata{TypeMeta: metav1.TypeMeta{APIVersion: "apps/v1", Kind: "ReplicaSet"}, ObjectMeta: m}
+}
+
+func deployment(labels ...string) *appsv1.Deployment {
+	return &appsv1.Deployment{ObjectMeta: meta("web", labels...)}
 }
 
 // shop is a Service with a pod of a Deployment.
@@ -238,8 +244,8 @@ func shop() []runtime.Object {
 		service("web", "10.96.0.1", "traffic.port.80", "http"),
 		slice("web"),
 		&corev1.Pod{ObjectMeta: controlled(meta("web-1"), "ReplicaSet", "web-a")},
-		workload("ReplicaSet", controlled(meta("web-a"), "Deployment", "web")),
-		workload("Deployment", meta("web", "app", "web")),
+		replicaSet(controlled(meta("web-a"), "Deployment", "web")),
+		deployment("app", "web"),
 	}
 }
 
@@ -249,8 +255,7 @@ const wholeShop = "+Cluster/80|default|web.outbound +ClusterLoadAssignment/80|de
 // labelDeployment does what kubectl label deployment web does.
 func (c *cluster) labelDeployment(labels ...string) {
 	c.t.Helper()
-	gvr := workloadResource("deployments")
-	if err := c.metadata.Tracker().Update(gvr, workload("Deployment", meta("web", labels...)), "default"); err != nil {
+	if _, err := c.objects.AppsV1().Deployments("default").Update(c.t.Context(), deployment(labels...), metav1.UpdateOptions{}); err != nil {
 		c.t.Fatal(err)
 	}
 }
@@ -266,7 +271,7 @@ func (c *cluster) updateService(s *corev1.Service) {
 func TestFirstUpdateHasAll(t *testing.T) {
 	release, listed := make(chan struct{}), make(chan string, 10)
 	c := start(t, func(c *cluster) {
-		c.metadata.PrependReactor("list", "deployments", func(clienttesting.Action) (bool, runtime.Object, error) {
+		c.metadata.PrependReactor("list", "replicasets", func(clienttesting.Action) (bool, runtime.Object, error) {
 			<-release
 			return false, nil, nil
 		})
@@ -275,12 +280,12 @@ func TestFirstUpdateHasAll(t *testing.T) {
 			return false, nil, nil
 		})
 	}, shop()...)
-	for range 3 { // Services, EndpointSlices and Pods are known
+	for range 6 { // all other kinds
 		<-listed
 	}
 	select {
 	case p := <-c.updates:
-		t.Fatalf("published %q before the Deployments were known", p)
+		t.Fatalf("published %q before the ReplicaSets were known", p)
 	default:
 	}
 	if c.watcher.Ready() {
@@ -414,9 +419,9 @@ func idle(t *testing.T) (*Watcher, *cluster) {
 
 // TestReference: kubectl describe shows an Event only if it has the object's UID.
 func TestReference(t *testing.T) {
-	deployment := workload("Deployment", meta("web"))
-	deployment.UID = "11-22"
-	c := start(t, nil, deployment)
+	web := deployment()
+	web.UID = "11-22"
+	c := start(t, nil, web)
 	c.wantNext("")
 	want := &corev1.ObjectReference{APIVersion: "apps/v1", Kind: "Deployment", Namespace: "default", Name: "web", UID: "11-22"}
 	if diff := cmp.Diff(want, c.watcher.source.Reference(mesh.Object{Kind: "Deployment", Namespace: "default", Name: "web"})); diff != "" {
@@ -433,7 +438,7 @@ func TestStrip(t *testing.T) {
 	full := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
 			Name: "p", Labels: map[string]string{"a": "b"}, ManagedFields: []metav1.ManagedFieldsEntry{{Manager: "x"}},
-			Annotations: map[string]string{label.ProxyAnnotation: "v1", label.CopiedAnnotation: "true", "big": "x"},
+			Annotations: map[string]string{label.ProxyAnnotation: "v1", "big": "x"},
 		},
 		Spec:   corev1.PodSpec{HostNetwork: true, OS: &corev1.PodOS{Name: "linux"}, Containers: []corev1.Container{{Name: "c"}}},
 		Status: corev1.PodStatus{Phase: "Running", PodIP: "10.0.0.1"},
@@ -441,16 +446,29 @@ func TestStrip(t *testing.T) {
 	want := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
 			Name: "p", Labels: map[string]string{"a": "b"},
-			Annotations: map[string]string{label.ProxyAnnotation: "v1", label.CopiedAnnotation: "true"},
+			Annotations: map[string]string{label.ProxyAnnotation: "v1"},
 		},
 		Spec:   corev1.PodSpec{HostNetwork: true, OS: &corev1.PodOS{Name: "linux"}},
 		Status: corev1.PodStatus{Phase: "Running"},
 	}
-	got, err := strip(full)
-	if err != nil {
-		t.Fatal(err)
+	template := corev1.PodTemplateSpec{
+		ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"a": "b"}, Annotations: map[string]string{"big": "x"}},
+		Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "c"}}},
 	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
+	stripped := corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"a": "b"}}}
+	for _, test := range []struct{ full, want any }{
+		{full, want},
+		{&appsv1.Deployment{Spec: appsv1.DeploymentSpec{Template: template}, Status: appsv1.DeploymentStatus{Replicas: 1}}, &appsv1.Deployment{Spec: appsv1.DeploymentSpec{Template: stripped}}},
+		{&appsv1.StatefulSet{Spec: appsv1.StatefulSetSpec{Template: template}, Status: appsv1.StatefulSetStatus{Replicas: 1}}, &appsv1.StatefulSet{Spec: appsv1.StatefulSetSpec{Template: stripped}}},
+		{&appsv1.DaemonSet{Spec: appsv1.DaemonSetSpec{Template: template}, Status: appsv1.DaemonSetStatus{NumberReady: 1}}, &appsv1.DaemonSet{Spec: appsv1.DaemonSetSpec{Template: stripped}}},
+		{cache.DeletedFinalStateUnknown{Key: "default/gone"}, cache.DeletedFinalStateUnknown{Key: "default/gone"}},
+	} {
+		got, err := strip(test.full)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(test.want, got); diff != "" {
+			t.Errorf("%T (-want +got):\n%s", test.want, diff)
+		}
 	}
 }
