@@ -40,7 +40,7 @@ func pods(t *testing.T, rendered string) map[string]corev1.PodTemplateSpec {
 func TestArgumentsAreTheProgramsFlags(t *testing.T) {
 	bin := t.TempDir()
 	// As images are built, so that most of it has been compiled already.
-	build := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-o", bin+string(filepath.Separator))
+	build := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o", bin+string(filepath.Separator))
 	for _, program := range programs {
 		build.Args = append(build.Args, program)
 	}
