@@ -112,7 +112,8 @@ func (m *Mesh) Flush() Changes {
 		}
 	}
 	m.labels = nil
-	clear(m.dirty)
+	// A new map: going through one costs as much as it ever held, and the first Flush is of everything.
+	m.dirty = map[Object]struct{}{}
 	return changes
 }
 
