@@ -4,6 +4,7 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -16,13 +17,14 @@ import (
 // local is the cluster that the scripts run on.
 type local struct{ cluster *cluster.Cluster }
 
-// Config returns the settings for scripts against the local cluster of the repository at root.
+// Config returns the settings for scripts against the local cluster of the repository at root. The environment variable
+// CLUSTER names another than the one that make up starts.
 func Config(root string) (terminal.Config, error) {
 	root, err := filepath.Abs(root)
 	if err != nil {
 		return terminal.Config{}, err
 	}
-	c, err := cluster.New(cluster.Options{State: filepath.Join(root, ".local")})
+	c, err := cluster.New(cluster.Options{Name: os.Getenv("CLUSTER"), State: filepath.Join(root, ".local")})
 	if err != nil {
 		return terminal.Config{}, err
 	}

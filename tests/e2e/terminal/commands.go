@@ -137,6 +137,43 @@ func (c Config) count(ts *testscript.TestScript, neg bool, args []string) {
 	c.Screen.checked(args[0] + ": " + strconv.Itoa(got) + ", expected " + args[1] + " to " + args[2])
 }
 
+type numbersKey struct{}
+
+func (c Config) remember(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: remember name regex")
+	}
+	ts.Value(numbersKey{}).(map[string]int)[args[0]] = number(ts, args[1])
+}
+
+func (c Config) risen(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: risen name regex")
+	}
+	before, known := ts.Value(numbersKey{}).(map[string]int)[args[0]]
+	if !known {
+		ts.Fatalf("%s was not remembered", args[0])
+	}
+	now := number(ts, args[1])
+	if now <= before {
+		ts.Fatalf("%s is %d, and was %d before", args[0], now, before)
+	}
+	c.Screen.checked(args[0] + ": " + strconv.Itoa(before) + " before, " + strconv.Itoa(now) + " now")
+}
+
+// number is what the first group of the expression matches in the output of the last command.
+func number(ts *testscript.TestScript, expression string) int {
+	find, err := regexp.Compile("(?m)" + expression)
+	ts.Check(err)
+	match := find.FindStringSubmatch(ts.ReadFile("stdout"))
+	if len(match) < 2 {
+		ts.Fatalf("no number in the output matches %s", expression)
+	}
+	n, err := strconv.Atoi(match[1])
+	ts.Check(err)
+	return n
+}
+
 func (c Config) execute(ts *testscript.TestScript, args []string) (stdout, stderr string, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), commandLimit)
 	defer cancel()

@@ -15,6 +15,8 @@
 //	await NAME                 waits for a command left running; its output is what stdout looks at
 //	until REGEX COMMAND...     runs a command until its output matches, for a minute
 //	count WORD MIN MAX         checks the number before WORD in the output of the last command ("uniq -c")
+//	remember NAME REGEX        keeps the number that the regex's group finds in the output of the last command
+//	risen NAME REGEX           checks that the number is now greater
 //
 // Each script has a namespace of its own, which is the current one of its kubeconfig.
 package terminal
@@ -49,7 +51,7 @@ type Config struct {
 	Cmds map[string]func(ts *testscript.TestScript, neg bool, args []string)
 	// Keep leaves the script's namespace in place, for the user to go on with.
 	Keep bool
-	// Namespace is the namespace of every script; empty gives each one of its own.
+	// Namespace is the namespace of every script, emptied before; without it each gets one of its own.
 	Namespace string
 }
 
@@ -61,6 +63,9 @@ func (c Config) Params(files ...string) testscript.Params {
 		"await": c.await,
 		"until": c.until,
 		"count": c.count,
+
+		"remember": c.remember,
+		"risen":    c.risen,
 	}
 	maps.Copy(cmds, c.Cmds)
 	return testscript.Params{Files: files, Setup: c.setup, Cmds: cmds}
@@ -98,7 +103,11 @@ func (c Config) setup(env *testscript.Env) error {
 		env.Cd = c.Dir
 	}
 	env.Values[jobsKey{}] = map[string]*job{}
-	if err := c.kubectl(env, "create", "namespace", name); err != nil && !strings.Contains(err.Error(), "AlreadyExists") {
+	env.Values[numbersKey{}] = map[string]int{}
+	if err := c.kubectl(env, "delete", "namespace", name, "--ignore-not-found"); err != nil {
+		return err
+	}
+	if err := c.kubectl(env, "create", "namespace", name); err != nil {
 		return err
 	}
 	if err := c.kubectl(env, "config", "set-context", "--current", "--namespace="+name); err != nil {
