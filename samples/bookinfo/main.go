@@ -34,7 +34,7 @@ func run() int {
 		return 0
 	}
 	if err == nil {
-		err = listen(ctx, config)
+		err = listenAndServe(ctx, config)
 	}
 	if err != nil {
 		slog.Error("bookinfo stops", "error", err)
@@ -119,8 +119,9 @@ func handler(config Config) http.Handler {
 	})
 }
 
-func listen(ctx context.Context, config Config) error {
-	listener, err := net.Listen("tcp", config.Address)
+func listenAndServe(ctx context.Context, config Config) error {
+	var listen net.ListenConfig
+	listener, err := listen.Listen(ctx, "tcp", config.Address)
 	if err != nil {
 		return err
 	}

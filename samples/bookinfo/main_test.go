@@ -83,10 +83,16 @@ func TestAnswers(t *testing.T) {
 		{Config{Role: "reviews"}, "/health", 200, `{"status":"Reviews is healthy"}`},
 		{Config{Role: "productpage"}, "/health", 200, `{"status":"Productpage is healthy"}`},
 		{Config{Role: "productpage", Ratings: stars}, "/api/v1/products/0/ratings", 200, `{"id":0,"ratings":{"Reviewer1":5,"Reviewer2":4}}`},
-		{Config{Role: "productpage", Ratings: answer(t, 505, "fault filter abort")}, "/api/v1/products/0/ratings", 505,
-			`{"error":"ratings: 505 HTTP Version Not Supported fault filter abort"}`},
-		{Config{Role: "productpage", Ratings: answer(t, 200, "no JSON")}, "/api/v1/products/0/ratings", 502,
-			`{"error":"ratings: invalid character 'o' in literal null (expecting 'u')"}`},
+		{
+			Config{Role: "productpage", Ratings: answer(t, 505, "fault filter abort")},
+			"/api/v1/products/0/ratings", 505,
+			`{"error":"ratings: 505 HTTP Version Not Supported fault filter abort"}`,
+		},
+		{
+			Config{Role: "productpage", Ratings: answer(t, 200, "no JSON")},
+			"/api/v1/products/0/ratings", 502,
+			`{"error":"ratings: invalid character 'o' in literal null (expecting 'u')"}`,
+		},
 	} {
 		t.Run(test.config.Role+test.config.Version+test.path, func(t *testing.T) {
 			response, body := get(t, start(t, test.config)+test.path)

@@ -15,12 +15,12 @@ import (
 var pageText string
 
 //go:embed page.css
-var pageStyle string
+var pageStyle template.CSS
 
 var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{
 	"stars": stars,
 	"round": func(d time.Duration) time.Duration { return d.Round(100 * time.Microsecond) },
-	"style": func() template.CSS { return template.CSS(pageStyle) },
+	"style": func() template.CSS { return pageStyle },
 }).Parse(pageText))
 
 // product is a book in the shop. There is one.

@@ -38,42 +38,66 @@ func TestPage(t *testing.T) {
 		details, reviews string
 		want, not        []string
 	}{
-		"all well, v1": {details, reviews("v1", ratings),
+		"all well, v1": {
+			details, reviews("v1", ratings),
 			[]string{"<h1>The Comedy of Errors</h1>", "William Shakespeare · 1595", "reviews-v1-abc", "details-v1-abc", "productpage-v1-abc", "slapstick humour", "This version shows no stars", "not asked"},
-			[]string{"★", `class="problem"`}},
-		"all well, v2": {details, reviews("v2", ratings),
+			[]string{"★", `class="problem"`},
+		},
+		"all well, v2": {
+			details, reviews("v2", ratings),
 			[]string{"reviews-v2-abc", "ratings-v1-abc", `class="stars black"`, "★★★★★", "★★★★☆", `aria-label="4 of 5 stars"`},
-			[]string{"stars red", `class="problem"`}},
-		"all well, v3": {details, reviews("v3", ratings),
+			[]string{"stars red", `class="problem"`},
+		},
+		"all well, v3": {
+			details, reviews("v3", ratings),
 			[]string{"reviews-v3-abc", `class="stars red"`, "★★★★☆"},
-			[]string{"stars black", `class="problem"`}},
-		"details closed": {answer(t, 404, ""), reviews("v1", ratings),
+			[]string{"stars black", `class="problem"`},
+		},
+		"details closed": {
+			answer(t, 404, ""), reviews("v1", ratings),
 			[]string{"details is closed", "The Envoy beside productpage refused the call", "kubectl -n demo label service details traffic.port.9080=http", "slapstick humour"},
-			[]string{"William Shakespeare"}},
-		"reviews closed": {details, answer(t, 404, ""),
+			[]string{"William Shakespeare"},
+		},
+		"reviews closed": {
+			details, answer(t, 404, ""),
 			[]string{"reviews is closed", "kubectl -n demo label service reviews traffic.port.9080=http", "William Shakespeare"},
-			[]string{"slapstick humour"}},
-		"ratings closed": {details, reviews("v2", answer(t, 404, "")),
+			[]string{"slapstick humour"},
+		},
+		"ratings closed": {
+			details, reviews("v2", answer(t, 404, "")),
 			[]string{"ratings is closed", "The Envoy beside reviews refused the call", "kubectl -n demo label service ratings traffic.port.9080=http", "slapstick humour", "Ratings service is currently unavailable"},
-			[]string{"★"}},
-		"a 404 of the service itself": {start(t, Config{Role: "ratings"}), reviews("v1", ratings),
+			[]string{"★"},
+		},
+		"a 404 of the service itself": {
+			start(t, Config{Role: "ratings"}), reviews("v1", ratings),
 			[]string{"details fails", "kubectl -n demo logs -l app=details"},
-			[]string{"details is closed"}},
-		"fault": {details, answer(t, 505, "fault filter abort"),
+			[]string{"details is closed"},
+		},
+		"fault": {
+			details, answer(t, 505, "fault filter abort"),
 			[]string{"reviews fails on purpose", "kubectl -n demo label service reviews traffic.fault.abort.percentage-", "505 HTTP Version Not Supported fault filter abort"},
-			nil},
-		"no endpoint": {details, answer(t, 503, "no healthy upstream"),
+			nil,
+		},
+		"no endpoint": {
+			details, answer(t, 503, "no healthy upstream"),
 			[]string{"reviews has nobody to answer", "no healthy upstream", "kubectl -n demo get pods -l app=reviews -L traffic.endpoint.weight"},
-			nil},
-		"connection refused": {closed(t), reviews("v1", ratings),
+			nil,
+		},
+		"connection refused": {
+			closed(t), reviews("v1", ratings),
 			[]string{"details does not answer", "connection refused", "kubectl -n demo get pods -l app=details"},
-			nil},
-		"too slow": {details, silent(t),
+			nil,
+		},
+		"too slow": {
+			details, silent(t),
 			[]string{"reviews does not answer", "no answer in time"},
-			nil},
-		"not JSON": {details, answer(t, 200, "hello"),
+			nil,
+		},
+		"not JSON": {
+			details, answer(t, 200, "hello"),
 			[]string{"reviews fails", "invalid character"},
-			nil},
+			nil,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			url := start(t, Config{Role: "productpage", Namespace: "demo", Details: test.details, Reviews: test.reviews, Timeout: 500 * time.Millisecond})

@@ -29,8 +29,10 @@ const nobody = "65532:65532"
 var products = []product{
 	{"traffic-control", "xDS control plane", "trafficControl", nobody, []string{"./xds/cmd/traffic-control"}},
 	{"traffic-webhook", "sidecar injector", "trafficWebhook", nobody, []string{"./webhook/cmd/traffic-webhook"}},
-	{"traffic-node", "node agent and CNI plugin", "trafficNode", "0:0",
-		[]string{"./cni-plugin/cmd/traffic-node", "./cni-plugin/cmd/traffic-cni"}},
+	{
+		"traffic-node", "node agent and CNI plugin", "trafficNode", "0:0",
+		[]string{"./cni-plugin/cmd/traffic-node", "./cni-plugin/cmd/traffic-cni"},
+	},
 	{"traffic-verify", "init container that checks the redirect", "trafficVerify", nobody, []string{"./cni-plugin/cmd/traffic-verify"}},
 	{"bookinfo", "sample application", "", nobody, []string{"./samples/bookinfo"}},
 }
