@@ -66,11 +66,11 @@ func upstreamOptions() (map[label.Protocol]map[string]*anypb.Any, error) {
 	}
 	packed := map[label.Protocol]map[string]*anypb.Any{}
 	for protocol, o := range options {
-		any, err := pack(o)
+		config, err := pack(o)
 		if err != nil {
 			return nil, err
 		}
-		packed[protocol] = map[string]*anypb.Any{"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": any}
+		packed[protocol] = map[string]*anypb.Any{"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": config}
 	}
 	return packed, nil
 }

@@ -62,8 +62,10 @@ func TestSnapshotApply(t *testing.T) {
 		{
 			name:    "two ports open",
 			changes: []mesh.ServiceChange{opens("a", label.TCP, "10.0.0.1"), opens("b", label.Direct, "10.0.0.2")},
-			want: []string{"+Cluster/80|default|a.outbound", "+ClusterLoadAssignment/80|default|a.outbound", "+Listener/10.0.0.1:80",
-				"+Cluster/80|default|b.outbound", "+Listener/10.0.0.2:80"},
+			want: []string{
+				"+Cluster/80|default|a.outbound", "+ClusterLoadAssignment/80|default|a.outbound", "+Listener/10.0.0.1:80",
+				"+Cluster/80|default|b.outbound", "+Listener/10.0.0.2:80",
+			},
 		},
 		{
 			name:    "the same again",

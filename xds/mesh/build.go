@@ -17,51 +17,62 @@ func (m *Mesh) build(s *openService) ([]Port, []label.Problem) {
 		problems = slices.Concat(s.problems, s.shut)
 	)
 	for _, open := range s.open {
-		port := Port{Service: s.object, Number: open.number, Protocol: open.protocol, Settings: s.settings}
-		for address := range s.addresses() {
-			at := netip.AddrPortFrom(address, open.number)
-			if winner := m.claims.winner(at); winner != s.object {
-				problems = append(problems, s.problem(open.number,
-					fmt.Sprintf("%s is already an address of %s", at, winner), "the other's labels, at this address"))
-				continue
-			}
-			port.Addresses = append(port.Addresses, address)
-		}
-		slices.SortFunc(port.Addresses, netip.Addr.Compare)
+		addresses, lost := m.wonAddresses(s, open.number)
+		port := Port{Service: s.object, Number: open.number, Protocol: open.protocol, Settings: s.settings, Addresses: addresses}
+		problems = append(problems, lost...)
 		if open.protocol != label.Direct {
-			var found int
-			port.Endpoints, found = m.endpoints(s, open.name)
-			if found > 0 && len(port.Endpoints) == 0 {
-				problems = append(problems, label.Problem{Key: label.WeightKey, Value: "0",
-					Reason:  fmt.Sprintf("every endpoint of port %d has weight 0", open.number),
-					InForce: "clients get 503, or a closed connection"})
-			}
+			endpoints, idle := m.endpoints(s, open)
+			port.Endpoints = endpoints
+			problems = append(problems, idle...)
 		}
 		ports = append(ports, port)
 	}
 	return ports, problems
 }
 
-// endpoints returns the weighted endpoints of a named port, and how many there are before weights.
+// wonAddresses returns the addresses of a Service at which the port is its own, and tells of the others.
+func (m *Mesh) wonAddresses(s *openService, port uint16) (won []netip.Addr, lost []label.Problem) {
+	for address := range s.addresses() {
+		at := netip.AddrPortFrom(address, port)
+		winner := m.claims.winner(at)
+		if winner == s.object {
+			won = append(won, address)
+			continue
+		}
+		reason := fmt.Sprintf("%s is already an address of %s", at, winner)
+		lost = append(lost, s.problem(port, reason, "the other's labels, at this address"))
+	}
+	slices.SortFunc(won, netip.Addr.Compare)
+	return won, lost
+}
+
+// endpoints returns the weighted endpoints of a port, and tells if weights leave none.
 //
 // New traffic goes to ready endpoints. While there is none, it goes to those that are terminating and still serve, as
 // kube-proxy does it: the last pod of a rollout answers until it is gone.
 //
 // A pod of a dual-stack Service has an address of each family. One family is used, so that a pod counts once: the
 // Service's first, unless only the other has endpoints.
-func (m *Mesh) endpoints(s *openService, portName string) (endpoints []Endpoint, found int) {
-	candidates := m.candidates(s, portName)
-	best := candidates[s.v6]
-	if len(best) == 0 {
-		best = candidates[!s.v6]
+func (m *Mesh) endpoints(s *openService, port openPort) (weighted []Endpoint, idle []label.Problem) {
+	candidates := m.candidates(s, port.name)
+	family := candidates[s.v6]
+	if len(family) == 0 {
+		family = candidates[!s.v6]
 	}
-	for address, e := range best {
+	for address, e := range family {
 		if weight := m.weight(e.pod); weight > 0 {
-			endpoints = append(endpoints, Endpoint{Address: address, Weight: weight})
+			weighted = append(weighted, Endpoint{Address: address, Weight: weight})
 		}
 	}
-	slices.SortFunc(endpoints, func(a, b Endpoint) int { return a.Address.Compare(b.Address) })
-	return endpoints, len(best)
+	slices.SortFunc(weighted, func(a, b Endpoint) int { return a.Address.Compare(b.Address) })
+	if len(family) > 0 && len(weighted) == 0 {
+		idle = []label.Problem{{
+			Key: label.WeightKey, Value: "0",
+			Reason:  fmt.Sprintf("every endpoint of port %d has weight 0", port.number),
+			InForce: "clients get 503, or a closed connection",
+		}}
+	}
+	return weighted, idle
 }
 
 // candidates returns, by family (true for IPv6), the endpoints of a named port that can take traffic, each address once.

@@ -95,7 +95,7 @@ func control(ctx context.Context, c config, log *slog.Logger) error {
 		return err
 	}
 
-	xds, status, err := listen(c)
+	xds, status, err := listen(ctx, c)
 	if err != nil {
 		return err
 	}
@@ -151,11 +151,12 @@ func (p publisher) Publish(update envoy.Update, applied func(watch.Applied)) {
 	p.Server.Publish(serve.Update(update), func(a serve.Applied) { applied(watch.Applied(a)) })
 }
 
-func listen(c config) (xds, status net.Listener, err error) {
-	if xds, err = net.Listen("tcp", c.listen); err != nil {
+func listen(ctx context.Context, c config) (xds, status net.Listener, err error) {
+	var config net.ListenConfig
+	if xds, err = config.Listen(ctx, "tcp", c.listen); err != nil {
 		return nil, nil, fmt.Errorf("listen for Envoys: %w", err)
 	}
-	if status, err = net.Listen("tcp", c.status); err != nil {
+	if status, err = config.Listen(ctx, "tcp", c.status); err != nil {
 		return nil, nil, errors.Join(fmt.Errorf("listen for status: %w", err), xds.Close())
 	}
 	return xds, status, nil
