@@ -104,13 +104,13 @@ func TestREADME(t *testing.T) {
 			documented[strings.Trim(name, "`-")] = standard
 		}
 	}
-	real := map[string]string{}
+	actual := map[string]string{}
 	flags, _ := newFlags(io.Discard)
-	flags.VisitAll(func(f *flag.Flag) { real[f.Name] = strings.ToLower(f.DefValue) })
+	flags.VisitAll(func(f *flag.Flag) { actual[f.Name] = strings.ToLower(f.DefValue) })
 	for name, standard := range documented {
 		documented[name] = strings.ToLower(standard)
 	}
-	if diff := cmp.Diff(real, documented); diff != "" {
+	if diff := cmp.Diff(actual, documented); diff != "" {
 		t.Errorf("flags (-), README (+):\n%s", diff)
 	}
 }
