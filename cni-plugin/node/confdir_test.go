@@ -235,3 +235,25 @@ func TestInstallBinary(t *testing.T) {
 		t.Error("a missing source is no error")
 	}
 }
+
+// When the cluster's network plugin goes from a single file to a list, ours that
+// stood for the file must not stay behind in front of the list.
+func TestDerivedFileGoesWithItsOriginal(t *testing.T) {
+	dir := t.TempDir()
+	conf := filepath.Join(dir, "10-net.conf")
+	write(t, conf, []byte(`{"name":"pods","type":"bridge"}`), 0o644)
+	changes, err := planInstall(dir, testEntry(t))
+	applyAll(t, changes, err)
+	if got := snapshot(t, dir); len(got) != 2 {
+		t.Fatalf("installed: %v", got)
+	}
+	if err := os.Remove(conf); err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(dir, "20-net.conflist"), []byte(`{"name":"pods","plugins":[{"type":"ptp"}]}`), 0o644)
+	changes, err = planInstall(dir, testEntry(t))
+	applyAll(t, changes, err)
+	if got := snapshot(t, dir); len(got) != 1 || !strings.Contains(got["20-net.conflist"], plugin.Type) {
+		t.Errorf("afterwards: %v", got)
+	}
+}

@@ -8,6 +8,7 @@
 package verify
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -73,14 +74,9 @@ func (v Verifier) Run(ctx context.Context) error {
 	start := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, v.Timeout)
 	defer cancel()
-	client := &http.Client{
-		Transport:     &http.Transport{DisableKeepAlives: true},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		Timeout:       attemptTimeout,
-	}
 	waited := false
 	for _, t := range v.Targets {
-		if err := v.await(ctx, client, t, &waited); err != nil {
+		if err := v.await(ctx, t, &waited); err != nil {
 			return err
 		}
 	}
@@ -89,11 +85,15 @@ func (v Verifier) Run(ctx context.Context) error {
 }
 
 // await dials one target until it answers as it should.
-func (v Verifier) await(ctx context.Context, client *http.Client, t Target, waited *bool) error {
+func (v Verifier) await(ctx context.Context, t Target, waited *bool) error {
+	var last error
 	for pause := firstPause; ; pause = min(2*pause, longestPause) {
-		err := v.attempt(ctx, client, t)
+		err := v.attempt(ctx, t)
 		if err == nil {
 			return nil
+		}
+		if last == nil || !isTimeout(err) { // an answer says more than none in time
+			last = err
 		}
 		if !*waited {
 			*waited = true
@@ -101,10 +101,15 @@ func (v Verifier) await(ctx context.Context, client *http.Client, t Target, wait
 		}
 		select {
 		case <-ctx.Done():
-			return v.gaveUp(ctx, err)
+			return v.gaveUp(ctx, last)
 		case <-time.After(pause):
 		}
 	}
+}
+
+func isTimeout(err error) bool {
+	var netErr net.Error
+	return errors.As(err, &netErr) && netErr.Timeout()
 }
 
 func (v Verifier) gaveUp(ctx context.Context, last error) error {
@@ -116,8 +121,8 @@ func (v Verifier) gaveUp(ctx context.Context, last error) error {
 }
 
 // attempt dials one target once.
-func (v Verifier) attempt(ctx context.Context, client *http.Client, t Target) error {
-	answer, err := get(ctx, client, "http://"+t.Addr+"/")
+func (v Verifier) attempt(ctx context.Context, t Target) error {
+	answer, err := get(ctx, t.Addr)
 	if err != nil {
 		return fmt.Errorf("an outbound %s connection did not reach this pod's Envoy: %w", t.Family, err)
 	}
@@ -127,12 +132,29 @@ func (v Verifier) attempt(ctx context.Context, client *http.Client, t Target) er
 	return nil
 }
 
-func get(ctx context.Context, client *http.Client, url string) (string, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+// get is one HTTP request on a connection of its own. Not by http.Client: that
+// one logs about servers that speak first, and anybody may be answering here.
+func get(ctx context.Context, addr string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
+	defer cancel()
+	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
 	if err != nil {
 		return "", err
 	}
-	res, err := client.Do(req)
+	defer conn.Close()
+	deadline, _ := ctx.Deadline()
+	if err := conn.SetDeadline(deadline); err != nil {
+		return "", err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+"/", nil)
+	if err != nil {
+		return "", err
+	}
+	req.Close = true
+	if err := req.Write(conn); err != nil {
+		return "", err
+	}
+	res, err := http.ReadResponse(bufio.NewReader(conn), req)
 	if err != nil {
 		return "", err
 	}

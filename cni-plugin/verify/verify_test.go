@@ -87,8 +87,9 @@ func TestOthersAnswer(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			v := Verifier{
-				NodeID: "web-0.shop", Timeout: 100 * time.Millisecond, Out: io.Discard,
+				NodeID: "web-0.shop", Timeout: 500 * time.Millisecond, Out: io.Discard,
 				Targets: []Target{answering(t, "IPv4", handler)},
 			}
 			err := v.Run(context.Background())
@@ -105,7 +106,7 @@ func TestOneFamilyMissing(t *testing.T) {
 	addr := strings.TrimPrefix(closed.URL, "http://")
 	closed.Close()
 	v := Verifier{
-		NodeID: "web-0.shop", Timeout: 100 * time.Millisecond, Out: io.Discard,
+		NodeID: "web-0.shop", Timeout: 500 * time.Millisecond, Out: io.Discard,
 		Targets: []Target{answering(t, "IPv4", says("web-0.shop")), {"IPv6", addr}},
 	}
 	err := v.Run(context.Background())
