@@ -2,9 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
+	"flag"
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -38,6 +42,35 @@ func TestWrongCalls(t *testing.T) {
 				t.Errorf("exit %d, want %d with %q:\n%s", code, test.code, test.says, &output)
 			}
 		})
+	}
+}
+
+// TestReadme: whoever runs the program finds each flag, with its default, where its use is described.
+func TestReadme(t *testing.T) {
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var usage strings.Builder
+	if _, err := parseFlags([]string{"-h"}, &usage); !errors.Is(err, flag.ErrHelp) {
+		t.Fatal(err)
+	}
+	flags := regexp.MustCompile(`(?m)^  -([a-z-]+)`).FindAllStringSubmatch(usage.String(), -1)
+	if len(flags) == 0 {
+		t.Fatalf("no flags in\n%s", &usage)
+	}
+	for _, f := range flags {
+		if !strings.Contains(string(readme), "| `--"+f[1]+"` |") {
+			t.Errorf("README.md does not describe --%s", f[1])
+		}
+	}
+	if rows := strings.Count(string(readme), "\n| `--"); rows != len(flags) {
+		t.Errorf("README.md describes %d flags of %d", rows, len(flags))
+	}
+	for _, value := range regexp.MustCompile(`default "?([^")]+)"?\)`).FindAllStringSubmatch(usage.String(), -1) {
+		if !strings.Contains(string(readme), "` | `"+value[1]+"` |") {
+			t.Errorf("README.md does not have the default %q", value[1])
+		}
 	}
 }
 
