@@ -68,7 +68,7 @@ func TestReadme(t *testing.T) {
 		t.Errorf("README.md describes %d flags of %d", rows, len(flags))
 	}
 	for _, value := range regexp.MustCompile(`default "?([^")]+)"?\)`).FindAllStringSubmatch(usage.String(), -1) {
-		if !strings.Contains(string(readme), "` | `"+value[1]+"` |") {
+		if !strings.Contains(string(readme), "` | `"+strings.ToLower(value[1])+"` |") {
 			t.Errorf("README.md does not have the default %q", value[1])
 		}
 	}
