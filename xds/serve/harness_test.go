@@ -79,29 +79,6 @@ type testServer struct {
 // startServer runs a server that ends with the test. Tokens of pods a and b are "token-a" and "token-b".
 func startServer(t testing.TB, adjust ...func(*Config)) *testServer {
 	t.Helper()
-	return startServerWith(t, New, adjust...)
-}
-
-// startServerOnFakeClock is for synctest: there the clock stands still while a file is watched, so none is.
-func startServerOnFakeClock(t testing.TB, adjust ...func(*Config)) *testServer {
-	t.Helper()
-	return startServerWith(t, func(c Config) (*Server, error) {
-		certificate, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile)
-		if err != nil {
-			return nil, err
-		}
-		s, err := newServer(c)
-		if err != nil {
-			return nil, err
-		}
-		s.secure(func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &certificate, nil },
-			func(ctx context.Context) error { <-ctx.Done(); return nil })
-		return s, nil
-	}, adjust...)
-}
-
-func startServerWith(t testing.TB, build func(Config) (*Server, error), adjust ...func(*Config)) *testServer {
-	t.Helper()
 	certFile, keyFile, roots := writeCertificate(t, t.TempDir(), "traffic-control")
 	s := &testServer{
 		t: t, listener: bufconn.Listen(64 << 10), registry: prometheus.NewRegistry(), log: &syncBuffer{}, roots: roots,
@@ -122,7 +99,7 @@ func startServerWith(t testing.TB, build func(Config) (*Server, error), adjust .
 	for _, f := range adjust {
 		f(&c)
 	}
-	server, err := build(c)
+	server, err := New(c)
 	if err != nil {
 		t.Fatal(err)
 	}

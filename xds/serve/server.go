@@ -16,7 +16,6 @@ import (
 	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/encoding/proto"
 	"google.golang.org/grpc/keepalive"
-	"sigs.k8s.io/controller-runtime/pkg/certwatcher"
 
 	"github.com/kubernetes-traffic-manager/traffic/xds/envoy"
 )
@@ -26,8 +25,8 @@ import (
 type Config struct {
 	// Authenticator tells who a token belongs to. Required.
 	Authenticator Authenticator
-	// CertFile and KeyFile are PEM files of the server's certificate chain and private key, read again when they
-	// change: a renewed certificate serves the next handshake. Required.
+	// CertFile and KeyFile are PEM files of the server's certificate chain and private key, read again for each
+	// handshake, so that a renewed certificate serves the next. Required.
 	CertFile, KeyFile string
 	// Registerer takes the metrics, all named traffic_control_*. Required.
 	Registerer prometheus.Registerer
@@ -65,9 +64,7 @@ type Server struct {
 	metrics    *metrics
 	store      *store
 	newStreams *rate.Limiter
-	// watchCertificate keeps the certificate current until its context ends.
-	watchCertificate func(context.Context) error
-	grpc             *grpc.Server
+	grpc       *grpc.Server
 	// stop is closed when streams are to end.
 	stop chan struct{}
 }
@@ -78,11 +75,6 @@ func New(c Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("xDS server: %w", err)
 	}
-	certificate, err := certwatcher.New(c.CertFile, c.KeyFile)
-	if err != nil {
-		return nil, fmt.Errorf("xDS server: CertFile and KeyFile: %w", err)
-	}
-	s.secure(certificate.GetCertificate, certificate.Start)
 	return s, nil
 }
 
@@ -109,28 +101,29 @@ func newServer(c Config) (*Server, error) {
 	if c.Patience == 0 {
 		c.Patience = defaultPatience
 	}
+	pair, err := newCertificate(c.CertFile, c.KeyFile, c.Logger)
+	if err != nil {
+		return nil, err
+	}
 	m, err := newMetrics(c.Registerer)
 	if err != nil {
 		return nil, fmt.Errorf("registry: %w", err)
 	}
-	return &Server{
+	s := &Server{
 		config:     c,
 		metrics:    m,
 		store:      newStore(),
 		newStreams: rate.NewLimiter(c.NewStreams, max(1, int(c.NewStreams))),
 		stop:       make(chan struct{}),
-	}, nil
-}
-
-// secure makes the gRPC server, with a certificate that watch keeps current until its context ends.
-func (s *Server) secure(certificate getCertificate, watch func(context.Context) error) {
-	s.watchCertificate = watch
-	s.grpc = grpc.NewServer(append(s.options(), grpc.Creds(newCredentials(certificate, s.refuseConnection)))...)
+	}
+	s.grpc = grpc.NewServer(s.options(pair)...)
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(s.grpc, &service{Server: s})
+	return s, nil
 }
 
-func (s *Server) options() []grpc.ServerOption {
+func (s *Server) options(pair *certificate) []grpc.ServerOption {
 	return []grpc.ServerOption{
+		grpc.Creds(newCredentials(pair, s.refuseConnection)),
 		grpc.ForceServerCodecV2(codec{encoding.GetCodecV2(proto.Name)}),
 		grpc.MaxRecvMsgSize(maxRequest),
 		grpc.MaxHeaderListSize(maxHeaders),
@@ -158,13 +151,6 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	defer cancel()
 	var group errgroup.Group
 	group.Go(func() error {
-		defer cancel()
-		if err := s.watchCertificate(ctx); err != nil && ctx.Err() == nil {
-			return fmt.Errorf("xDS server: watch %s: %w", s.config.CertFile, err)
-		}
-		return nil
-	})
-	group.Go(func() error {
 		<-ctx.Done()
 		close(s.stop)
 		force := time.AfterFunc(stopTimeout, s.grpc.Stop)
@@ -182,14 +168,10 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	return group.Wait()
 }
 
-// An Update is one change to the published resources, seen by each proxy as a whole: new clusters before the routes
-// that use them, old ones removed after.
-type Update struct {
-	// Set adds resources or replaces those of the same key. One whose version is already published changes nothing.
-	Set []envoy.Resource
-	// Remove takes resources away; unknown keys are ignored. A key that is also in Set stays.
-	Remove []envoy.Key
-}
+// An Update is one change to the published resources. Each proxy sees it as a whole: new clusters before the routes that
+// use them, old ones removed after. A resource whose version is published already changes nothing, nor does the removal
+// of one that is not.
+type Update = envoy.Update
 
 // Publish makes the update visible to every proxy. Before the first call proxies are connected but get no answer, so
 // that a control plane that starts never takes configuration away: publish the whole state first, in one Update.

@@ -84,7 +84,7 @@ func (s *store) publish(u Update, t *tracker) {
 	defer s.mu.Unlock()
 	first := !s.published
 	s.published = true
-	keys := s.apply(records, u)
+	keys := s.apply(records, u.Remove)
 	if len(keys) == 0 && !first {
 		return
 	}
@@ -107,8 +107,15 @@ func (s *store) unpublished(set []envoy.Resource) []envoy.Resource {
 }
 
 // apply changes the resources and returns the keys that are different now.
-func (s *store) apply(records []*record, u Update) []envoy.Key {
+func (s *store) apply(records []*record, remove []envoy.Key) []envoy.Key {
 	changed := map[envoy.Key]struct{}{}
+	for _, key := range remove {
+		if s.resources[key.Type][key.Name] == nil {
+			continue
+		}
+		delete(s.resources[key.Type], key.Name)
+		changed[key] = struct{}{}
+	}
 	for _, r := range records {
 		byName := s.resources[r.Type]
 		if byName == nil {
@@ -117,19 +124,6 @@ func (s *store) apply(records []*record, u Update) []envoy.Key {
 		}
 		byName[r.Name] = r
 		changed[r.Key] = struct{}{}
-	}
-	stays := map[envoy.Key]bool{}
-	if len(u.Remove) > 0 {
-		for _, r := range u.Set {
-			stays[r.Key] = true
-		}
-	}
-	for _, key := range u.Remove {
-		if s.resources[key.Type][key.Name] == nil || stays[key] {
-			continue
-		}
-		delete(s.resources[key.Type], key.Name)
-		changed[key] = struct{}{}
 	}
 	return slices.SortedFunc(maps.Keys(changed), compareKeys)
 }

@@ -15,7 +15,7 @@ import (
 
 func TestASilentStreamDoesNotStay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := startServerOnFakeClock(t)
+		s := startServer(t)
 		p := s.connect(t, "a")
 		for range p.got {
 		}
@@ -29,7 +29,7 @@ func TestASilentStreamDoesNotStay(t *testing.T) {
 // Envoy pings every 30 s; a server that takes this for abuse would cut it off.
 func TestPingsOfAnIdleProxyAreWelcome(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := startServerOnFakeClock(t)
+		s := startServer(t)
 		s.Publish(set(route("r", 1)), nil)
 		conn := s.dial(t, s.tls(), grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}))
 		p := s.open(t, conn, "a", "Bearer token-a")
@@ -44,7 +44,7 @@ func TestPingsOfAnIdleProxyAreWelcome(t *testing.T) {
 // Proxies spread over the replicas again, and their tokens are checked again, at least twice an hour.
 func TestConnectionsEndByAge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := startServerOnFakeClock(t)
+		s := startServer(t)
 		s.Publish(set(route("r", 1)), nil)
 		p := s.connect(t, "a")
 		p.subscribe(routes, "r")
@@ -62,7 +62,7 @@ func TestConnectionsEndByAge(t *testing.T) {
 // same, one after the other.
 func TestEachWaitIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := startServerOnFakeClock(t, func(c *Config) { c.Patience = 0 })
+		s := startServer(t, func(c *Config) { c.Patience = 0 })
 		p := s.withOneService(t)
 		began := time.Now()
 		s.Publish(moveToNew(), nil)
@@ -89,7 +89,7 @@ func TestEachWaitIsBounded(t *testing.T) {
 // A proxy that never asks for the endpoints of its new cluster does not hold up the rest either.
 func TestAwaitingEndpointsIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := startServerOnFakeClock(t, func(c *Config) { c.Patience = 0 })
+		s := startServer(t, func(c *Config) { c.Patience = 0 })
 		p := s.withOneService(t)
 		done := published(s, set(cluster("new", 1), endpoint("new", 1), route("r", 2)))
 		p.wantAll("cluster: new", "route: r")
@@ -105,7 +105,7 @@ func TestAwaitingEndpointsIsBounded(t *testing.T) {
 // A route that changes all the time, each time with a new cluster, at a proxy that answers slowly: it still arrives.
 func TestChangesWithoutPauseDoNotStarveRoutes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := startServerOnFakeClock(t, func(c *Config) { c.Patience = 0 })
+		s := startServer(t, func(c *Config) { c.Patience = 0 })
 		p := s.withOneService(t)
 		began := time.Now()
 		stop, stopped := make(chan struct{}), make(chan struct{})

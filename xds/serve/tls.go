@@ -2,22 +2,19 @@ package serve
 
 import (
 	"crypto/tls"
+	"fmt"
+	"log/slog"
 	"net"
+	"sync/atomic"
 
 	"google.golang.org/grpc/credentials"
 )
 
-// getCertificate returns the certificate for one handshake.
-type getCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error)
-
 // newCredentials returns credentials for TLS 1.3 that report connections which never become one, such as plain text.
-func newCredentials(certificate getCertificate, refused func(net.Addr, error)) credentials.TransportCredentials {
+func newCredentials(c *certificate, refused func(net.Addr, error)) credentials.TransportCredentials {
 	return &reportingCredentials{
-		TransportCredentials: credentials.NewTLS(&tls.Config{
-			MinVersion:     tls.VersionTLS13,
-			GetCertificate: certificate,
-		}),
-		refused: refused,
+		TransportCredentials: credentials.NewTLS(&tls.Config{MinVersion: tls.VersionTLS13, GetCertificate: c.get}),
+		refused:              refused,
 	}
 }
 
@@ -38,4 +35,37 @@ func (c *reportingCredentials) ServerHandshake(conn net.Conn) (net.Conn, credent
 // Clone keeps the report.
 func (c *reportingCredentials) Clone() credentials.TransportCredentials {
 	return &reportingCredentials{TransportCredentials: c.TransportCredentials.Clone(), refused: c.refused}
+}
+
+// A certificate is read from its files for each handshake, so that a renewed one is used at once. A proxy makes one
+// handshake in half an hour.
+type certificate struct {
+	certFile, keyFile string
+	log               *slog.Logger
+	// last is served while the files are broken, or between one and the other being replaced.
+	last atomic.Pointer[tls.Certificate]
+}
+
+func newCertificate(certFile, keyFile string, log *slog.Logger) (*certificate, error) {
+	c := &certificate{certFile: certFile, keyFile: keyFile, log: log}
+	if err := c.read(); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func (c *certificate) read() error {
+	pair, err := tls.LoadX509KeyPair(c.certFile, c.keyFile)
+	if err != nil {
+		return fmt.Errorf("read CertFile and KeyFile: %w", err)
+	}
+	c.last.Store(&pair)
+	return nil
+}
+
+func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	if err := c.read(); err != nil {
+		c.log.Warn("the last good certificate is served", "error", err)
+	}
+	return c.last.Load(), nil
 }

@@ -1,0 +1,232 @@
+package xds
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/kubernetes-traffic-manager/traffic/xds/serve"
+)
+
+// A control is a serve.Server as traffic-control runs it, on loopback in the pod's network namespace, but for the token,
+// which is checked here. Between the two is a cable that a test can cut.
+type control struct {
+	*serve.Server
+	port     uint16
+	ca       []*x509.Certificate
+	registry *prometheus.Registry
+	cable    *cable
+
+	mu         sync.Mutex
+	rejections []serve.Rejection
+}
+
+// onlyToken accepts the sidecar's token.
+type onlyToken struct{}
+
+func (onlyToken) Authenticate(_ context.Context, got string) (serve.Identity, error) {
+	if got != token {
+		return serve.Identity{}, fmt.Errorf("%w: not the sidecar's", serve.ErrRefused)
+	}
+	return serve.Identity{Namespace: "default", ServiceAccount: "default", Pod: "client-0", UID: "1", NodeID: nodeID}, nil
+}
+
+func startControl(t *testing.T, w *world) *control {
+	t.Helper()
+	certFile, keyFile, ca := certificate(t)
+	c := &control{ca: []*x509.Certificate{ca}, registry: prometheus.NewRegistry()}
+	server, err := serve.New(serve.Config{
+		Authenticator: onlyToken{}, CertFile: certFile, KeyFile: keyFile, Registerer: c.registry,
+		Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
+		OnReject: func(r serve.Rejection) {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			c.rejections = append(c.rejections, r)
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Server = server
+	behind, front := listen(t, w.pod, "127.0.0.1:0"), listen(t, w.pod, "127.0.0.1:0")
+	c.port = uint16(front.Addr().(*net.TCPAddr).Port)
+	c.cable = &cable{world: w, to: behind.Addr().String()}
+	go c.cable.run(front)
+	ctx, cancel := context.WithCancel(context.Background())
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(ctx, behind) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-served; err != nil {
+			t.Errorf("Serve: %v", err)
+		}
+		c.cable.cut()
+	})
+	return c
+}
+
+// publish waits until every proxy has answered.
+func (c *control) publish(t *testing.T, u serve.Update) serve.Applied {
+	t.Helper()
+	done := make(chan serve.Applied, 1)
+	c.Publish(u, func(a serve.Applied) { done <- a })
+	select {
+	case a := <-done:
+		return a
+	case <-time.After(patience):
+		t.Fatal("an update is not answered")
+	}
+	return serve.Applied{}
+}
+
+func (c *control) rejected() []serve.Rejection {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.rejections)
+}
+
+// metric adds up a counter over its labels, or over those with one value.
+func (c *control) metric(t *testing.T, name, value string) float64 {
+	t.Helper()
+	families, err := c.registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := 0.0
+	for _, f := range families {
+		if f.GetName() != name {
+			continue
+		}
+		for _, m := range f.GetMetric() {
+			for _, l := range m.GetLabel() {
+				if value == "" || l.GetValue() == value {
+					sum += m.GetCounter().GetValue()
+				}
+			}
+		}
+	}
+	return sum
+}
+
+// A cable carries connections to the server.
+type cable struct {
+	world *world
+	to    string
+
+	mu    sync.Mutex
+	conns []net.Conn
+	cuts  int
+	// after cuts each connection when so many bytes went to the proxy; 0 never does.
+	after int64
+}
+
+func (c *cable) run(l net.Listener) {
+	for {
+		proxy, err := l.Accept()
+		if err != nil {
+			return
+		}
+		server, err := c.world.dial(context.Background(), c.to)
+		if err != nil {
+			proxy.Close()
+			continue
+		}
+		c.mu.Lock()
+		c.conns = append(c.conns, proxy, server)
+		after := c.after
+		c.mu.Unlock()
+		go func() {
+			_, _ = io.Copy(server, proxy)
+			server.Close()
+		}()
+		go func() {
+			if after > 0 {
+				_, _ = io.CopyN(proxy, server, after)
+				c.mu.Lock()
+				c.cuts++
+				c.mu.Unlock()
+			} else {
+				_, _ = io.Copy(proxy, server)
+			}
+			proxy.Close()
+			server.Close()
+		}()
+	}
+}
+
+// cut ends all connections; new ones can be made.
+func (c *cable) cut() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, conn := range c.conns {
+		conn.Close()
+	}
+	c.conns = nil
+}
+
+// count is how many connections broke by themselves.
+func (c *cable) count() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.cuts
+}
+
+// cutAfter makes every later connection break when so many bytes went to the proxy.
+func (c *cable) cutAfter(bytes int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.after = bytes
+}
+
+// certificate makes files of a self-signed certificate for localhost.
+func certificate(t *testing.T) (certFile, keyFile string, ca *x509.Certificate) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "traffic-control"}, DNSNames: []string{"localhost"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ca, err = x509.ParseCertificate(der); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	certFile, keyFile = filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key")
+	for file, block := range map[string]*pem.Block{
+		certFile: {Type: "CERTIFICATE", Bytes: der},
+		keyFile:  {Type: "PRIVATE KEY", Bytes: keyDER},
+	} {
+		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return certFile, keyFile, ca
+}

@@ -1,0 +1,353 @@
+package xds
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	resourcev3 "github.com/envoyproxy/go-control-plane/pkg/resource/v3"
+	jsonpatch "github.com/evanphx/json-patch/v5"
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/kubernetes-traffic-manager/traffic/cni-plugin/apply"
+	"github.com/kubernetes-traffic-manager/traffic/cni-plugin/redirect"
+	"github.com/kubernetes-traffic-manager/traffic/webhook/inject"
+	"github.com/kubernetes-traffic-manager/traffic/webhook/patch"
+	"github.com/kubernetes-traffic-manager/traffic/xds/envoy"
+)
+
+// binary is the Envoy that the local cluster runs.
+const binary = "../../.local/bin/envoy"
+
+const (
+	proxyUID = 1337
+	nodeID   = "client-0.default"
+	token    = "the-token-of-client-0"
+)
+
+// A sidecar is a running Envoy with the pod's redirect around it.
+type sidecar struct {
+	*world
+	admin *http.Client
+	log   *output
+	end   func()
+}
+
+// startSidecar injects a pod, redirects its connections, and runs its Envoy against a control plane.
+func startSidecar(t *testing.T, w *world, c *control) *sidecar {
+	t.Helper()
+	pod := injected(t, inject.Config{
+		ProxyImage: "envoy:test", VerifyImage: "verify:test", ImagePullPolicy: corev1.PullIfNotPresent, Verify: true,
+		ProxyUID: proxyUID, ProxyPort: 10000, StatsPort: 8900, Concurrency: 1, LogLevel: "warning", IPv6: true,
+		OutboundPolicy: inject.Block, ControlHost: "localhost", ControlPort: c.port, CA: c.ca,
+	})
+	spec, err := redirect.Decode(pod.Annotations[redirect.Annotation])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := (apply.Nftables{}).Apply(w.pod, spec); err != nil {
+		t.Fatal(err)
+	}
+	folder, args := mounted(t, pod)
+	s := &sidecar{world: w, log: &output{}}
+	command := exec.Command(binary, args...)
+	command.Stdout, command.Stderr = s.log, s.log
+	command.SysProcAttr = &syscall.SysProcAttr{
+		Credential: &syscall.Credential{Uid: proxyUID, Gid: proxyUID}, Pdeathsig: syscall.SIGKILL,
+	}
+	inside(t, w.pod, command.Start)
+	s.end = sync.OnceFunc(func() {
+		_ = command.Process.Kill()
+		_ = command.Wait()
+	})
+	t.Cleanup(func() {
+		s.end()
+		if t.Failed() {
+			t.Logf("Envoy's output:\n%s", s.log)
+		}
+	})
+	s.admin = &http.Client{Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", adminSocket(t, folder))
+		},
+	}}
+	eventually(t, "Envoy is ready", func() error {
+		text, err := s.ask("/ready")
+		if err == nil && text != "LIVE\n" {
+			err = fmt.Errorf("it says %q", text)
+		}
+		return err
+	})
+	return s
+}
+
+// injected is the pod as the webhook makes it.
+func injected(t *testing.T, c inject.Config) *corev1.Pod {
+	t.Helper()
+	raw := []byte(`{"metadata":{"name":"client-0","namespace":"default"},"spec":{"containers":[{"name":"app","image":"app"}]}}`)
+	injector, err := inject.New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	result, err := injector.Pod(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := patch.Marshal(result.Patch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	operations, err := jsonpatch.DecodePatch(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if raw, err = operations.Apply(raw); err != nil {
+		t.Fatal(err)
+	}
+	pod := &corev1.Pod{}
+	if err := json.Unmarshal(raw, pod); err != nil {
+		t.Fatal(err)
+	}
+	return pod
+}
+
+// mounted makes folders for the sidecar's volumes, writes its token, and returns its arguments with these paths in them.
+func mounted(t *testing.T, pod *corev1.Pod) (folder string, args []string) {
+	t.Helper()
+	folder, err := os.MkdirTemp("", "xds")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(folder) })
+	if err := os.Chmod(folder, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	pairs := []string{"$(POD_NAME)", pod.Name, "$(POD_NAMESPACE)", pod.Namespace, "$(POD_IP)", podAddress}
+	for _, mount := range pod.Spec.InitContainers[0].VolumeMounts {
+		path := filepath.Join(folder, mount.Name)
+		if err := os.Mkdir(path, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chown(path, proxyUID, proxyUID); err != nil {
+			t.Fatal(err)
+		}
+		pairs = append(pairs, mount.MountPath+"/", path+"/")
+	}
+	paths := strings.NewReplacer(pairs...)
+	for _, v := range pod.Spec.Volumes {
+		if v.Projected == nil {
+			continue
+		}
+		secret := paths.Replace(pod.Annotations[inject.TokenFileAnnotation])
+		for name, content := range map[string]string{
+			v.Projected.Sources[0].ServiceAccountToken.Path:  token,
+			v.Projected.Sources[1].DownwardAPI.Items[0].Path: secret,
+		} {
+			if err := os.WriteFile(filepath.Join(folder, v.Name, name), []byte(content), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for _, arg := range pod.Spec.InitContainers[0].Args {
+		args = append(args, paths.Replace(arg))
+	}
+	return folder, args
+}
+
+func adminSocket(t *testing.T, folder string) string {
+	sockets, err := filepath.Glob(filepath.Join(folder, "*", "*.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Join(append(sockets, ""), "")
+}
+
+// ask returns what the admin interface says.
+func (s *sidecar) ask(path string) (string, error) {
+	res, err := s.admin.Get("http://admin" + path)
+	if err != nil {
+		return "", err
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	return string(text), err
+}
+
+// counters are those of Envoy's statistics that tell what it received.
+func (s *sidecar) counters(t *testing.T) map[string]int {
+	t.Helper()
+	text, err := s.ask("/stats?filter=" + `^(listener_manager|cluster_manager)\.`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	counters := map[string]int{}
+	for line := range strings.Lines(text) {
+		name, value, ok := strings.Cut(strings.TrimSpace(line), ": ")
+		if n, err := strconv.Atoi(value); ok && err == nil {
+			counters[name] = n
+		}
+	}
+	return counters
+}
+
+// A dump is what Envoy has of the control plane, by type and name: the version, or the endpoints.
+type dump map[string]string
+
+// dump returns what is in use, and the names of what is not yet.
+func (s *sidecar) dump(t *testing.T) (active dump, warming []string) {
+	t.Helper()
+	text, err := s.ask("/config_dump?include_eds")
+	if err != nil {
+		t.Fatal(err)
+	}
+	type state struct {
+		Version string `json:"version_info"`
+		Cluster struct{ Name string }
+		Route   struct{ Name string } `json:"route_config"`
+	}
+	var all struct {
+		Configs []struct {
+			Active    []state `json:"dynamic_active_clusters"`
+			Warming   []state `json:"dynamic_warming_clusters"`
+			Routes    []state `json:"dynamic_route_configs"`
+			Endpoints []struct {
+				Config json.RawMessage `json:"endpoint_config"`
+			} `json:"dynamic_endpoint_configs"`
+			Listeners []struct {
+				Name    string
+				Active  *state `json:"active_state"`
+				Warming *state `json:"warming_state"`
+			} `json:"dynamic_listeners"`
+		}
+	}
+	if err := json.Unmarshal([]byte(text), &all); err != nil {
+		t.Fatalf("config dump: %v in %.300s", err, text)
+	}
+	active = dump{}
+	for _, c := range all.Configs {
+		for _, v := range c.Active {
+			active["cluster "+v.Cluster.Name] = v.Version
+		}
+		for _, v := range c.Warming {
+			warming = append(warming, "cluster "+v.Cluster.Name)
+		}
+		for _, v := range c.Routes {
+			active["route "+v.Route.Name] = v.Version
+		}
+		for _, v := range c.Endpoints {
+			assignment := &endpointv3.ClusterLoadAssignment{}
+			if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(v.Config, assignment); err != nil {
+				t.Fatal(err)
+			}
+			active["endpoint "+assignment.GetClusterName()] = weights(assignment)
+		}
+		for _, l := range c.Listeners {
+			if l.Active != nil {
+				active["listener "+l.Name] = l.Active.Version
+			}
+			if l.Warming != nil {
+				warming = append(warming, "listener "+l.Name)
+			}
+		}
+	}
+	return active, warming
+}
+
+// weights writes endpoints as "port*weight".
+func weights(assignment *endpointv3.ClusterLoadAssignment) string {
+	var all []string
+	for _, group := range assignment.GetEndpoints() {
+		for _, e := range group.GetLbEndpoints() {
+			port := e.GetEndpoint().GetAddress().GetSocketAddress().GetPortValue()
+			all = append(all, fmt.Sprintf("%d*%d", port, e.GetLoadBalancingWeight().GetValue()))
+		}
+	}
+	slices.Sort(all)
+	return strings.Join(all, " ")
+}
+
+// has waits until Envoy uses exactly what is published. It may still have routes of listeners that are gone: their
+// connections are drained for half a minute.
+func (s *sidecar) has(t *testing.T, published []envoy.Resource) {
+	t.Helper()
+	want := dump{}
+	for _, r := range published {
+		switch r.Type {
+		case resourcev3.EndpointType:
+			assignment := &endpointv3.ClusterLoadAssignment{}
+			if err := proto.Unmarshal(r.Body.GetValue(), assignment); err != nil {
+				t.Fatal(err)
+			}
+			want["endpoint "+r.Name] = weights(assignment)
+		case resourcev3.ClusterType:
+			want["cluster "+r.Name] = r.Version
+		case resourcev3.ListenerType:
+			want["listener "+r.Name] = r.Version
+		case resourcev3.RouteType:
+			want["route "+r.Name] = r.Version
+		}
+	}
+	eventually(t, "Envoy has what is published", func() error {
+		got, warming := s.dump(t)
+		maps.DeleteFunc(got, func(name, _ string) bool {
+			_, published := want[name]
+			return !published && strings.HasPrefix(name, "route ")
+		})
+		if len(warming) > 0 {
+			return fmt.Errorf("warming: %v", warming)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			return fmt.Errorf("(-want +got)\n%s", diff)
+		}
+		return nil
+	})
+}
+
+// An output collects what a process writes while it runs.
+type output struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.String()
+}
+
+// complaints are the lines in Envoy's own log, which is at level warning. Lines about the connection to the control plane
+// are left out: tests cut it.
+func (s *sidecar) complaints() []string {
+	var lines []string
+	for _, line := range regexp.MustCompile(`(?m)^\[.*\]\[(warning|error|critical)\].*$`).FindAllString(s.log.String(), -1) {
+		if !strings.Contains(line, "gRPC config stream closed") {
+			lines = append(lines, line)
+		}
+	}
+	return lines
+}
