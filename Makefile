@@ -2,7 +2,6 @@
 SHELL := /bin/bash -o pipefail
 .DEFAULT_GOAL := help
 
-VERSION   ?= 0.1.0
 REGISTRY  ?= localhost:5000
 LOCAL     := $(CURDIR)/.local
 BIN       := $(LOCAL)/bin
@@ -32,10 +31,11 @@ bench: up ## Benchmarks: what injection adds to a pod's start, admission, redire
 	go test -p 1 -count=1 -timeout 60m -run '^$$' -bench . ./tests/...
 
 images: cluster ## Build the product's images without Docker and push them to the local registry
-	go run ./tools/image -registry $(REGISTRY) -version $(VERSION)
+	go run ./tools/image -registry $(REGISTRY) -values $(LOCAL)/images.yaml
 
 up: cluster images ## Start a local Kubernetes with cert-manager and the product
-	$(HELM) upgrade --install traffic $(CHART) -n traffic-system --create-namespace --wait --timeout 5m -f tests/cluster/values.yaml
+	$(HELM) upgrade --install traffic $(CHART) -n traffic-system --create-namespace --wait --timeout 5m \
+	  -f tests/cluster/values.yaml -f $(LOCAL)/images.yaml
 
 demo: up ## Watch the story of the product, command by command
 	go run ./tests/e2e/cmd/demo

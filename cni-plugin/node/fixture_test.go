@@ -177,18 +177,24 @@ func (n *testNode) sandbox(pod *corev1.Pod, container string) string {
 	n.Helper()
 	path := "/run/netns/" + container
 	n.kernel.set(path, "")
+	n.attach(pod, container, "eth0")
+	return path
+}
+
+// attach has libcni remember an interface of a pod, as it does when all plugins of the network have run.
+func (n *testNode) attach(pod *corev1.Pod, container, ifName string) {
+	n.Helper()
 	list, err := libcni.NetworkConfFromBytes([]byte(bridge))
 	if err != nil {
 		n.Fatal(err)
 	}
 	_, err = libcni.NewCNIConfigWithCacheDir(nil, n.config.CacheDir, noPlugins{}).AddNetworkList(context.Background(), list, &libcni.RuntimeConf{
-		ContainerID: container, NetNS: "/var" + path, IfName: "eth0",
+		ContainerID: container, NetNS: "/var/run/netns/" + container, IfName: ifName,
 		Args: [][2]string{{"IgnoreUnknown", "1"}, {"K8S_POD_NAMESPACE", pod.Namespace}, {"K8S_POD_NAME", pod.Name}, {"K8S_POD_UID", string(pod.UID)}},
 	})
 	if err != nil {
 		n.Fatal(err)
 	}
-	return path
 }
 
 // noPlugins pretends to run the plugins of a list.

@@ -57,6 +57,20 @@ func TestRepairsWhicheverComesFirst(t *testing.T) {
 	n.awaitRedirected(n.sandbox(pod, "c-late-2"))
 }
 
+// The runtime sets loopback up first: repairing then would race with the plugin and tell users of a fault that is none.
+func TestLoopbackIsNotTheNetwork(t *testing.T) {
+	n := newNode(t)
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "starting", UID: "u1"}}
+	n.attach(pod, "c-starting", "lo")
+	if known, err := sandboxes(n.config.CacheDir); err != nil || len(known) != 0 {
+		t.Errorf("a pod with nothing but loopback is taken for started: %v, %v", known, err)
+	}
+	n.attach(pod, "c-starting", "eth0")
+	if known, err := sandboxes(n.config.CacheDir); err != nil || len(known) != 1 {
+		t.Errorf("a started pod is not known: %v, %v", known, err)
+	}
+}
+
 // After somebody rewrote the configuration every pod is looked at again.
 func TestVerifiesAfterRewrite(t *testing.T) {
 	n := newNode(t)

@@ -33,8 +33,9 @@ func sandboxes(cacheDir string) (map[types.NamespacedName][]sandbox, error) {
 		}
 		pod := types.NamespacedName{Namespace: args["K8S_POD_NAMESPACE"], Name: args["K8S_POD_NAME"]}
 		s := sandbox{containerID: a.ContainerID, netns: a.NetNS, uid: types.UID(args["K8S_POD_UID"])}
-		// The loopback network and further interfaces have entries of their own.
-		if pod.Name == "" || s.netns == "" || seen[s] {
+		// The runtime's loopback network is there before ours: its entry does not say that the plugin has run. Further
+		// interfaces have entries of their own.
+		if pod.Name == "" || s.netns == "" || a.IfName == "lo" || seen[s] {
 			continue
 		}
 		seen[s] = true
