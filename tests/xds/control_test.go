@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 
 	"github.com/kubernetes-traffic-manager/traffic/xds/serve"
 )
@@ -29,10 +30,14 @@ import (
 // which is checked here. Between the two is a cable that a test can cut.
 type control struct {
 	*serve.Server
-	port     uint16
-	ca       []*x509.Certificate
-	registry *prometheus.Registry
-	cable    *cable
+	world             *world
+	port              uint16
+	certFile, keyFile string
+	ca                []*x509.Certificate
+	registry          *prometheus.Registry
+	cable             *cable
+	// stop ends the server.
+	stop func()
 
 	mu         sync.Mutex
 	rejections []serve.Rejection
@@ -50,10 +55,24 @@ func (onlyToken) Authenticate(_ context.Context, got string) (serve.Identity, er
 
 func startControl(t *testing.T, w *world) *control {
 	t.Helper()
-	certFile, keyFile, ca := certificate(t)
-	c := &control{ca: []*x509.Certificate{ca}, registry: prometheus.NewRegistry()}
+	c := &control{world: w}
+	var ca *x509.Certificate
+	c.certFile, c.keyFile, ca = certificate(t)
+	c.ca = []*x509.Certificate{ca}
+	front := listen(t, w.pod, "127.0.0.1:0")
+	c.port = uint16(front.Addr().(*net.TCPAddr).Port)
+	c.cable = &cable{world: w}
+	go c.cable.run(front)
+	c.start(t)
+	return c
+}
+
+// start begins a server that has published nothing.
+func (c *control) start(t *testing.T) {
+	t.Helper()
+	c.registry = prometheus.NewRegistry()
 	server, err := serve.New(serve.Config{
-		Authenticator: onlyToken{}, CertFile: certFile, KeyFile: keyFile, Registerer: c.registry,
+		Authenticator: onlyToken{}, CertFile: c.certFile, KeyFile: c.keyFile, Registerer: c.registry,
 		Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
 		OnReject: func(r serve.Rejection) {
 			c.mu.Lock()
@@ -65,21 +84,19 @@ func startControl(t *testing.T, w *world) *control {
 		t.Fatal(err)
 	}
 	c.Server = server
-	behind, front := listen(t, w.pod, "127.0.0.1:0"), listen(t, w.pod, "127.0.0.1:0")
-	c.port = uint16(front.Addr().(*net.TCPAddr).Port)
-	c.cable = &cable{world: w, to: behind.Addr().String()}
-	go c.cable.run(front)
+	l := listen(t, c.world.pod, "127.0.0.1:0")
+	c.cable.connect(l.Addr().String())
 	ctx, cancel := context.WithCancel(context.Background())
 	served := make(chan error, 1)
-	go func() { served <- server.Serve(ctx, behind) }()
-	t.Cleanup(func() {
+	go func() { served <- server.Serve(ctx, l) }()
+	c.stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-served; err != nil {
 			t.Errorf("Serve: %v", err)
 		}
 		c.cable.cut()
 	})
-	return c
+	t.Cleanup(c.stop)
 }
 
 // publish waits until every proxy has answered.
@@ -105,32 +122,45 @@ func (c *control) rejected() []serve.Rejection {
 // metric adds up a counter over its labels, or over those with one value.
 func (c *control) metric(t *testing.T, name, value string) float64 {
 	t.Helper()
-	families, err := c.registry.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
 	sum := 0.0
-	for _, f := range families {
-		if f.GetName() != name {
-			continue
-		}
-		for _, m := range f.GetMetric() {
-			for _, l := range m.GetLabel() {
-				if value == "" || l.GetValue() == value {
-					sum += m.GetCounter().GetValue()
-				}
-			}
+	for _, m := range c.family(t, name) {
+		labels := m.GetLabel()
+		if value == "" || slices.ContainsFunc(labels, func(l *dto.LabelPair) bool { return l.GetValue() == value }) {
+			sum += m.GetCounter().GetValue()
 		}
 	}
 	return sum
 }
 
+func (c *control) gauge(t *testing.T, name string) float64 {
+	t.Helper()
+	for _, m := range c.family(t, name) {
+		return m.GetGauge().GetValue()
+	}
+	t.Fatalf("there is no metric %s", name)
+	return 0
+}
+
+func (c *control) family(t *testing.T, name string) []*dto.Metric {
+	t.Helper()
+	families, err := c.registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == name {
+			return f.GetMetric()
+		}
+	}
+	return nil
+}
+
 // A cable carries connections to the server.
 type cable struct {
 	world *world
-	to    string
 
 	mu    sync.Mutex
+	to    string
 	conns []net.Conn
 	cuts  int
 	// after cuts each connection when so many bytes went to the proxy; 0 never does.
@@ -143,14 +173,16 @@ func (c *cable) run(l net.Listener) {
 		if err != nil {
 			return
 		}
-		server, err := c.world.dial(context.Background(), c.to)
+		c.mu.Lock()
+		to, after := c.to, c.after
+		c.mu.Unlock()
+		server, err := c.world.dial(context.Background(), to)
 		if err != nil {
 			proxy.Close()
 			continue
 		}
 		c.mu.Lock()
 		c.conns = append(c.conns, proxy, server)
-		after := c.after
 		c.mu.Unlock()
 		go func() {
 			_, _ = io.Copy(server, proxy)
@@ -169,6 +201,13 @@ func (c *cable) run(l net.Listener) {
 			server.Close()
 		}()
 	}
+}
+
+// connect leads new connections to an address.
+func (c *cable) connect(to string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.to = to
 }
 
 // cut ends all connections; new ones can be made.

@@ -12,10 +12,13 @@ import (
 	"time"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	resourcev3 "github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/kubernetes-traffic-manager/traffic/xds/envoy"
 	"github.com/kubernetes-traffic-manager/traffic/xds/label"
@@ -138,8 +141,8 @@ func TestReconnectInTheMiddle(t *testing.T) {
 	c.publish(t, open(t, services...))
 	s := startSidecar(t, w, c)
 	random := rand.New(rand.NewPCG(1, 2))
-	for round := range 12 {
-		c.cable.cutAfter(2500 + random.Int64N(15000)) // the handshake takes about 1500
+	for round := range 8 {
+		c.cable.cutAfter(4000 + random.Int64N(15000)) // the handshake takes about 1500
 		c.cable.cut()
 		for range 4 {
 			service := services[random.IntN(len(services))]
@@ -159,13 +162,168 @@ func TestReconnectInTheMiddle(t *testing.T) {
 	c.cable.cut()
 	var state serve.Update
 	for _, service := range services {
-		state.Set = append(state.Set, retimed(t, service, 12)...)
+		state.Set = append(state.Set, retimed(t, service, 1001)...)
 	}
 	c.publish(t, state)
 	s.has(t, state.Set)
 	if rejected := c.rejected(); len(rejected) > 0 {
 		t.Errorf("rejected: %v", rejected)
 	}
+}
+
+// TestAControlPlaneThatStarts: it knows nothing yet, and takes nothing away. When it has published what was there before,
+// nothing is sent again but endpoints, whose clusters may have been warming.
+func TestAControlPlaneThatStarts(t *testing.T) {
+	w := newWorld(t)
+	c := startControl(t, w)
+	web, db := newService("web", label.HTTP, w.backend(t, "a")), newService("db", label.TCP, w.echo(t))
+	state := open(t, web, db)
+	c.publish(t, state)
+	s := startSidecar(t, w, c)
+	s.has(t, state.Set)
+	connections := []held{w.hold(t, db.address()), w.holdRequest(t, web.address())}
+	load := w.load(t, web.address())
+	before := s.counters(t)
+
+	c.stop()
+	c.start(t)
+	eventually(t, "Envoy is back", func() error {
+		if n := c.gauge(t, "traffic_control_connected_proxies"); n != 1 {
+			return fmt.Errorf("%v proxies are connected", n)
+		}
+		return nil
+	})
+	s.has(t, state.Set)
+	c.Publish(state, nil)
+	eventually(t, "endpoints are sent", func() error {
+		if n := c.metric(t, "traffic_control_pushed_resources_total", "endpoint"); n != 2 {
+			return fmt.Errorf("%v are", n)
+		}
+		return nil
+	})
+	if a := c.publish(t, open(t, web, db, newService("new", label.HTTP))); a.Acknowledged != 1 {
+		t.Errorf("a change after the restart: %+v", a)
+	}
+	after := s.counters(t)
+	for name, want := range map[string]int{
+		"cluster_manager.cluster_added": 1, "cluster_manager.cluster_modified": 0, "cluster_manager.cluster_removed": 0,
+		"listener_manager.listener_added": 1, "listener_manager.listener_modified": 0, "listener_manager.listener_removed": 0,
+	} {
+		if got := after[name] - before[name]; got != want {
+			t.Errorf("%s went up by %d, want %d", name, got, want)
+		}
+	}
+	for _, h := range connections {
+		if err := h.ask(); err != nil {
+			t.Errorf("%s: %v", h.name, err)
+		}
+	}
+	load.wantNoFailure()
+}
+
+// TestWhatEnvoyRefuses: one resource of a change passes the rules of Envoy's API and yet is refused by Envoy. All others of
+// the change arrive, the refused one stays as it was and serves, its owner is named once, and nobody tries it again.
+func TestWhatEnvoyRefuses(t *testing.T) {
+	tests := map[string]struct {
+		typeURL string
+		spoil   func(*testing.T, envoy.Resource) envoy.Resource
+	}{
+		"a route with a domain twice": {resourcev3.RouteType, func(t *testing.T, r envoy.Resource) envoy.Resource {
+			return changed(t, r, &routev3.RouteConfiguration{}, func(c *routev3.RouteConfiguration) {
+				c.GetVirtualHosts()[0].Domains = []string{"x", "x"}
+			})
+		}},
+		"endpoints of another name": {resourcev3.EndpointType, func(t *testing.T, r envoy.Resource) envoy.Resource {
+			return changed(t, r, &endpointv3.ClusterLoadAssignment{}, func(c *endpointv3.ClusterLoadAssignment) {
+				c.ClusterName = "another"
+			})
+		}},
+		"a cluster that cannot be": {resourcev3.ClusterType, func(t *testing.T, r envoy.Resource) envoy.Resource {
+			return changed(t, r, &clusterv3.Cluster{}, func(c *clusterv3.Cluster) { c.LbPolicy = clusterv3.Cluster_CLUSTER_PROVIDED })
+		}},
+		"a listener at another's address": {resourcev3.ListenerType, func(t *testing.T, r envoy.Resource) envoy.Resource {
+			return changed(t, r, &listenerv3.Listener{}, func(l *listenerv3.Listener) {
+				l.Address.GetSocketAddress().Address = clusterIP("service-0").String()
+			})
+		}},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			c := startControl(t, w)
+			backend := w.backend(t, "a")
+			var services []*service
+			for i := range 9 {
+				services = append(services, newService(fmt.Sprint("service-", i), label.HTTP, backend))
+			}
+			bad := services[4]
+			c.publish(t, open(t, services...))
+			s := startSidecar(t, w, c)
+			s.has(t, open(t, services...).Set)
+
+			var u serve.Update
+			var want []envoy.Resource
+			for _, service := range services {
+				for i, r := range different(t, service) {
+					if service == bad && r.Type == test.typeURL {
+						want = append(want, service.resources(t)[i])
+						u.Set = append(u.Set, test.spoil(t, r))
+						continue
+					}
+					want = append(want, r)
+					u.Set = append(u.Set, r)
+				}
+			}
+			if a := c.publish(t, u); a.Rejected != 1 {
+				t.Errorf("applied: %+v, want it to be rejected", a)
+			}
+			s.has(t, want)
+			if got := c.rejected(); len(got) != 1 || got[0].Owner != bad.Service || got[0].Key.Type != test.typeURL || got[0].Message == "" {
+				t.Errorf("rejections: %+v, want one of %s", got, bad.Service)
+			}
+			tried := c.metric(t, "traffic_control_rejections_total", "")
+			if tried > 10 {
+				t.Errorf("%v responses were rejected to find one of %d resources", tried, len(services))
+			}
+			for _, service := range services {
+				if status, body, err := w.get(service.address()); body != "a" {
+					t.Errorf("%s: %d %q, %v", service.Service, status, body, err)
+				}
+			}
+			c.publish(t, open(t, newService("later", label.HTTP, backend)))
+			c.publish(t, serve.Update{Set: different(t, bad)}) // mended
+			later := open(t, newService("later", label.HTTP, backend)).Set
+			for _, service := range services {
+				later = append(later, different(t, service)...)
+			}
+			s.has(t, later)
+			if got := c.metric(t, "traffic_control_rejections_total", ""); got != tried {
+				t.Errorf("what was refused was tried again, %v times", got-tried)
+			}
+		})
+	}
+}
+
+// different is a service of which every resource differs from what it was.
+func different(t *testing.T, s *service) []envoy.Resource {
+	t.Helper()
+	other := *s
+	other.Endpoints = slices.Clone(s.Endpoints)
+	other.Endpoints[0].Weight = 7
+	resources := retimed(t, &other, 7)
+	for i, r := range resources {
+		switch r.Type {
+		case resourcev3.RouteType:
+			resources[i] = changed(t, r, &routev3.RouteConfiguration{}, func(c *routev3.RouteConfiguration) {
+				c.GetVirtualHosts()[0].Name = "different"
+			})
+		case resourcev3.ListenerType:
+			resources[i] = changed(t, r, &listenerv3.Listener{}, func(l *listenerv3.Listener) {
+				l.PerConnectionBufferLimitBytes = wrapperspb.UInt32(1 << 19)
+			})
+		}
+	}
+	return resources
 }
 
 // retimed is a service whose cluster differs by its revision, so that it warms anew.

@@ -236,6 +236,36 @@ func TestARejectedResourceIsQuarantinedForThatProxyAlone(t *testing.T) {
 	}
 }
 
+// A changed cluster begins without endpoints. If the new ones are refused it must get the last good ones again, or a bad
+// object would take away what worked.
+func TestAChangedClusterOfRejectedEndpointsGetsTheLastGoodOnes(t *testing.T) {
+	s := startServer(t)
+	s.Publish(set(cluster("c", 1), endpoint("c", 1)), nil)
+	p := s.connect(t, "a")
+	p.subscribe(clusters)
+	p.ack(p.want("cluster: c"))
+	p.subscribe(endpoints, "c")
+	p.wantAll("endpoint: c")
+	p.quiet()
+	done := published(s, set(cluster("c", 2), endpoint("c", 2)))
+	p.wantAll("cluster: c")
+	p.nack(p.want("endpoint: c"), "no")
+	again := p.want("endpoint: c")
+	if again.GetResources()[0].GetVersion() != endpoint("c", 1).Version {
+		t.Errorf("version %s, want the last good one", again.GetResources()[0].GetVersion())
+	}
+	pending(t, done)
+	p.ack(again)
+	wantApplied(t, done, Applied{Proxies: 1, Rejected: 1})
+	p.quiet()
+	s.Publish(set(cluster("c", 3)), nil)
+	p.wantAll("cluster: c", "endpoint: c")
+	p.quiet()
+	if got := s.rejected(); len(got) != 1 {
+		t.Errorf("rejections: %v", got)
+	}
+}
+
 // Envoy stops at the first bad resource of a response and does not always say which it was. It must be found, and
 // everything else must arrive.
 func TestARejectedResponseIsSentAgainInParts(t *testing.T) {

@@ -212,7 +212,8 @@ func (s *subscription) unsubscribeAll() {
 func (s *subscription) depart(nonce string, items []item) {
 	s.flight = &flight{nonce: nonce, items: items}
 	s.unanswered = false
-	for _, it := range items {
+	for i, it := range items {
+		items[i].mark = s.dirty[it.name] // what was sent just before may have widened it
 		delete(s.dirty, it.name)
 		if _, ok := s.known[it.name]; !ok {
 			s.known[it.name] = holding{}
@@ -265,6 +266,11 @@ func (s *subscription) reject() (item, bool) {
 	}
 	known := s.rejected[it.name] == it.record.Version
 	s.rejected[it.name] = it.record.Version
+	if have := s.known[it.name].have; it.mark.awaited && have != nil && have.entry != nil && have != it.record {
+		// What needed it anew, such as the changed cluster of refused endpoints, has nothing now: the last good one is
+		// better.
+		s.mark(it.name, mark{first: it.mark.first, last: it.mark.last, force: true})
+	}
 	return it, !known
 }
 
