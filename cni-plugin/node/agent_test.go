@@ -3,6 +3,7 @@ package node
 import (
 	"encoding/json"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -23,7 +24,10 @@ import (
 // another program does to the files; and says when it does not.
 func TestKeepsInstalled(t *testing.T) {
 	n := newNode(t)
+	leftover := filepath.Join(n.config.ConfDir, ".traffic-cni-1.tmp")
+	write(t, leftover, []byte("{"), 0o600)
 	n.start()
+	n.await("removes what an interrupted write left", func() bool { _, err := os.Stat(leftover); return errors.Is(err, fs.ErrNotExist) })
 	n.await("waits for a network", func() bool { return strings.Contains(n.get("/readyz"), "has not written one") })
 	list := n.conflist("10-net.conflist", bridge)
 	n.awaitReady()
@@ -81,6 +85,23 @@ func TestNotReady(t *testing.T) {
 	if data, err := os.ReadFile(filepath.Join(n.config.ConfDir, "10-net.conflist")); err != nil || string(data) != bridge {
 		t.Errorf("chained a plugin that cannot work: %s, %v", data, err)
 	}
+}
+
+// An agent that does not know its pods cannot repair them, and is not ready; it
+// installs the plugin all the same, as a node that boots without an API server
+// needs it.
+func TestWithoutAPIServer(t *testing.T) {
+	n := newNode(t)
+	n.list = make(chan struct{})
+	n.conflist("10-net.conflist", bridge)
+	n.start()
+	n.await("installed", func() bool {
+		data, err := os.ReadFile(filepath.Join(n.config.ConfDir, "10-net.conflist"))
+		return err == nil && strings.Contains(string(data), plugin.Type)
+	})
+	n.await("the reason shows", func() bool { return n.get("/readyz") == "503 the pods of this node are not listed yet\n" })
+	close(n.list)
+	n.awaitReady()
 }
 
 // A stuck loop must be restarted by the kubelet.

@@ -105,7 +105,8 @@ type testNode struct {
 	client  *fake.Clientset
 	kernel  *kernel
 	resolve func(string) (string, error)
-	forbid  atomic.Bool // the API server refuses to show the DaemonSet
+	forbid  atomic.Bool   // the API server refuses to show the DaemonSet
+	list    chan struct{} // the API server lists pods once it is closed
 	agent   *Agent
 	stop    func() error
 }
@@ -127,6 +128,7 @@ func newNode(t *testing.T) *testNode {
 				Status:     corev1.PodStatus{ContainerStatuses: []corev1.ContainerStatus{{ContainerID: "containerd://0a"}}},
 			}),
 		kernel:  &kernel{rules: map[string]string{}},
+		list:    make(chan struct{}),
 		resolve: func(string) (string, error) { return "nftables", nil },
 	}
 	for _, d := range []string{n.config.ConfDir, n.config.BinDir, n.config.CacheDir} {
@@ -137,6 +139,11 @@ func newNode(t *testing.T) *testNode {
 	n.client.PrependReactor("get", "daemonsets", func(clienttesting.Action) (bool, runtime.Object, error) {
 		return n.forbid.Load(), nil, apierrors.NewForbidden(schema.GroupResource{Resource: "daemonsets"}, "traffic-node", errors.New("no role"))
 	})
+	n.client.PrependReactor("list", "pods", func(clienttesting.Action) (bool, runtime.Object, error) {
+		<-n.list
+		return false, nil, nil
+	})
+	close(n.list)
 	write(t, n.config.Plugin, []byte("the plugin"), 0o755)
 	return n
 }

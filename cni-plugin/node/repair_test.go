@@ -10,6 +10,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/events"
 
 	"github.com/kubernetes-traffic-manager/traffic/cni-plugin/redirect"
 )
@@ -68,6 +69,40 @@ func TestLoopbackIsNotTheNetwork(t *testing.T) {
 	n.attach(pod, "c-starting", "eth0")
 	if known, err := sandboxes(n.config.CacheDir); err != nil || len(known) != 1 {
 		t.Errorf("a started pod is not known: %v, %v", known, err)
+	}
+}
+
+// The first pod of a node, whose network makes the cache folder.
+func TestRepairsTheFirstPod(t *testing.T) {
+	n := newNode(t)
+	n.conflist("10-net.conflist", bridge)
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "first", UID: "u1", Annotations: injected}}
+	if _, err := n.client.CoreV1().Pods("shop").Create(context.Background(), pod, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	n.start()
+	n.awaitReady()
+	n.awaitRedirected(n.sandbox(pod, "c-first"))
+}
+
+// A bad annotation is reported once, not at every event of the node.
+func TestInvalidIsReportedOnce(t *testing.T) {
+	n := newNode(t)
+	a := newAgent(n.config, n.client, slog.New(slog.DiscardHandler), n.kernel.in, n.resolve)
+	recorder := events.NewFakeRecorder(10)
+	a.repairer.recorder = recorder
+	pods := []*corev1.Pod{{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web", UID: "u1", Annotations: map[string]string{redirect.Annotation: "{"}}}}
+	for range 3 {
+		if err := a.repairer.pass(pods, "nftables", false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pods[0].Annotations[redirect.Annotation] = "[" // another one
+	if err := a.repairer.pass(pods, "nftables", false); err != nil {
+		t.Fatal(err)
+	}
+	if got := len(recorder.Events); got != 2 {
+		t.Errorf("%d events", got)
 	}
 }
 
