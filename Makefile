@@ -30,7 +30,8 @@ bench: up ## Benchmarks: what injection adds to a pod's start, admission, redire
 	go test -run '^$$' -bench . -benchmem ./...
 	go test -p 1 -count=1 -timeout 60m -run '^$$' -bench . ./tests/...
 
-images: cluster ## Build the product's images without Docker and push them to the local registry
+images: ## Build the product's images without Docker and push them to REGISTRY, by default the local cluster's
+images: $(if $(filter localhost:%,$(REGISTRY)),cluster)
 	go run ./tools/image -registry $(REGISTRY) -values $(LOCAL)/images.yaml
 
 up: cluster images ## Start a local Kubernetes with cert-manager and the product
@@ -57,7 +58,7 @@ lint: $(LINT)
 	$(LINT) run ./... ./tests/...
 
 unit:
-	go test ./...
+	go test -v ./...
 
 $(LINT): tools/dev/go.mod
 	GOWORK=off go build -C tools/dev -o $@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
