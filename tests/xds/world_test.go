@@ -17,8 +17,6 @@ import (
 const (
 	podAddress     = "10.244.0.2"
 	outsideAddress = "10.244.0.1"
-	// serviceNetwork has the cluster IPs. Nobody answers there: what arrives went through Envoy.
-	serviceNetwork = "10.96.0.0/16"
 
 	patience = 20 * time.Second
 )

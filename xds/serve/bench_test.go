@@ -64,6 +64,7 @@ func (c lazyCodec) Unmarshal(data mem.BufferSlice, v any) error {
 			r.typeURL = string(value)
 		case responseNonce:
 			r.nonce = string(value)
+		default:
 		}
 	}
 	return nil

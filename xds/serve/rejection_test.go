@@ -1,0 +1,121 @@
+package serve
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// What a proxy refuses is not sent to it again and again; others get it; the next content is tried.
+func TestARejectedResourceIsQuarantinedForThatProxyAlone(t *testing.T) {
+	s := startServer(t)
+	s.Publish(set(route("r", 1), route("q", 1)), nil)
+	a, b := s.connect(t, "a"), s.connect(t, "b")
+	for _, p := range []*proxy{a, b} {
+		p.subscribe(routes, "r", "q")
+		p.wantAll("route: q r")
+	}
+	s.Publish(set(route("r", 2)), nil)
+	a.nack(a.want("route: r"), "no such thing")
+	b.wantAll("route: r")
+	a.quiet()
+	s.Publish(set(route("q", 2)), nil) // others go on
+	a.wantAll("route: q")
+	a.subscribe(routes, "r") // asked again, the answer is the last good one
+	if again := a.want("route: r"); again.GetResources()[0].GetVersion() != route("r", 1).Version {
+		t.Errorf("the answer is version %s, want the one that was taken before", again.GetResources()[0].GetVersion())
+	} else {
+		a.ack(again)
+	}
+	s.Publish(set(route("r", 3)), nil)
+	a.wantAll("route: r")
+	a.quiet()
+
+	got := s.rejected()
+	if len(got) != 1 {
+		t.Fatalf("%d rejections, want 1: %v", len(got), got)
+	}
+	r := got[0]
+	if r.Proxy != pod("a") || r.Key.Name != "r" || r.Version != route("r", 2).Version || r.Message != "no such thing" ||
+		r.Owner.String() != "Service default/r" {
+		t.Errorf("rejection is %+v", r)
+	}
+}
+
+// A changed cluster begins without endpoints. If the new ones are refused it must get the last good ones again, or a bad
+// object would take away what worked.
+func TestAChangedClusterOfRejectedEndpointsGetsTheLastGoodOnes(t *testing.T) {
+	s := startServer(t)
+	s.Publish(set(cluster("c", 1), endpoint("c", 1)), nil)
+	p := s.connect(t, "a")
+	p.subscribe(clusters)
+	p.ack(p.want("cluster: c"))
+	p.subscribe(endpoints, "c")
+	p.wantAll("endpoint: c")
+	p.quiet()
+	done := published(s, set(cluster("c", 2), endpoint("c", 2)))
+	p.wantAll("cluster: c")
+	p.nack(p.want("endpoint: c"), "no")
+	again := p.want("endpoint: c")
+	if again.GetResources()[0].GetVersion() != endpoint("c", 1).Version {
+		t.Errorf("version %s, want the last good one", again.GetResources()[0].GetVersion())
+	}
+	pending(t, done)
+	p.ack(again)
+	wantApplied(t, done, Applied{Proxies: 1, Rejected: 1})
+	p.quiet()
+	s.Publish(set(cluster("c", 3)), nil)
+	p.wantAll("cluster: c", "endpoint: c")
+	p.quiet()
+	if got := s.rejected(); len(got) != 1 {
+		t.Errorf("rejections: %v", got)
+	}
+}
+
+// Envoy stops at the first bad resource of a response and does not always say which it was. It must be found, and
+// everything else must arrive.
+func TestARejectedResponseIsSentAgainInParts(t *testing.T) {
+	for _, bad := range [][]string{{"r0"}, {"r7"}, {"r2", "r3"}, {"r0", "r4", "r7"}} {
+		t.Run(strings.Join(bad, "+"), func(t *testing.T) {
+			s := startServer(t)
+			var u Update
+			for i := range 8 {
+				u.Set = append(u.Set, route(fmt.Sprint("r", i), 1))
+			}
+			s.Publish(u, nil)
+			p := s.connect(t, "a")
+			p.subscribe(routes, "r0", "r1", "r2", "r3", "r4", "r5", "r6", "r7")
+			done := map[string]bool{}
+			for len(done) < 8 {
+				response := p.receive()
+				var names []string
+				for _, r := range response.GetResources() {
+					names = append(names, r.GetName())
+				}
+				if slices.ContainsFunc(names, func(n string) bool { return slices.Contains(bad, n) }) {
+					p.nack(response, "one of these is bad")
+					if len(names) == 1 {
+						done[names[0]] = true
+					}
+					continue
+				}
+				p.ack(response)
+				for _, n := range names {
+					done[n] = true
+				}
+			}
+			p.quiet()
+			var owners, want []string
+			for _, r := range s.rejected() {
+				owners = append(owners, r.Owner.String())
+			}
+			for _, name := range bad {
+				want = append(want, "Service default/"+name)
+			}
+			if slices.Sort(owners); !slices.Equal(owners, want) {
+				t.Errorf("rejections name %v, want %v", owners, want)
+			}
+		})
+	}
+}
