@@ -100,6 +100,8 @@ func TestWithoutAPIServer(t *testing.T) {
 		return err == nil && strings.Contains(string(data), plugin.Type)
 	})
 	n.await("the reason shows", func() bool { return n.get("/readyz") == "503 the pods of this node are not listed yet\n" })
+	// The files that the first pass wrote lead to a second one; then all is quiet.
+	n.await("quiet", func() bool { return strings.Contains(n.get("/metrics"), "traffic_node_pass_seconds_count 2") })
 	close(n.list)
 	n.awaitReady()
 }
