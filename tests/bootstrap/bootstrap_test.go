@@ -258,6 +258,19 @@ func TestRestart(t *testing.T) {
 	}
 }
 
+// TestIPv6First: in a cluster of IPv6 a pod's address has colons.
+func TestIPv6First(t *testing.T) {
+	s := newSandbox(t)
+	s.ip = podIPv6
+	c := newControl(t, s, nil).open()
+	pod := injected(t, config(c.ca, c.port))
+	s.redirect(t, pod)
+	s.run(t, pod, volumes(t, pod, "token")).ready(t)
+	if status, body, err := get(s.pod, "http://[2001:db8::c633:6464]"); body != nodeID {
+		t.Errorf("%d %q, %v; want the node id", status, body, err)
+	}
+}
+
 // TestWithoutIPv6BySysctl: many nodes switch IPv6 off; then there is no ::1 to bind.
 func TestWithoutIPv6BySysctl(t *testing.T) {
 	s := newSandbox(t, "net/ipv6/conf/all/disable_ipv6", "net/ipv6/conf/default/disable_ipv6")

@@ -88,11 +88,13 @@ func injected(t *testing.T, c inject.Config) *corev1.Pod {
 // A sandbox is the network namespace of a pod, connected to one that stands for the rest of the world.
 type sandbox struct {
 	pod, world ns.NetNS
+	// ip is the pod's first address.
+	ip string
 }
 
 func newSandbox(t *testing.T, sysctls ...string) *sandbox {
 	t.Helper()
-	s := &sandbox{pod: newNetNS(t), world: newNetNS(t)}
+	s := &sandbox{pod: newNetNS(t), world: newNetNS(t), ip: podIPv4}
 	inside(t, s.pod, func() error {
 		for _, path := range sysctls {
 			if err := os.WriteFile("/proc/sys/"+path, []byte("1"), 0o644); err != nil {
@@ -237,7 +239,7 @@ func (s *sandbox) run(t *testing.T, pod *corev1.Pod, folder string, wrap ...stri
 	t.Helper()
 	command := append(slices.Clone(wrap), envoy)
 	for _, arg := range pod.Spec.InitContainers[0].Args {
-		command = append(command, expand(pod, folder).Replace(arg))
+		command = append(command, expand(pod, s.ip, folder).Replace(arg))
 	}
 	c := &sidecar{sandbox: s, spec: pod, folder: folder, log: &buffer{}, exited: make(chan struct{})}
 	c.cmd = exec.Command(command[0], command[1:]...)
@@ -258,8 +260,8 @@ func (s *sandbox) run(t *testing.T, pod *corev1.Pod, folder string, wrap ...stri
 }
 
 // expand puts in what the kubelet knows, and the folders that stand for the volumes.
-func expand(pod *corev1.Pod, folder string) *strings.Replacer {
-	pairs := []string{"$(POD_NAME)", pod.Name, "$(POD_NAMESPACE)", pod.Namespace, "$(POD_IP)", podIPv4}
+func expand(pod *corev1.Pod, ip, folder string) *strings.Replacer {
+	pairs := []string{"$(POD_NAME)", pod.Name, "$(POD_NAMESPACE)", pod.Namespace, "$(POD_IP)", ip}
 	for _, mount := range pod.Spec.InitContainers[0].VolumeMounts {
 		pairs = append(pairs, mount.MountPath+"/", filepath.Join(folder, mount.Name)+"/")
 	}
@@ -313,7 +315,7 @@ func project(t *testing.T, pod *corev1.Pod, folder, token string) {
 	for _, v := range pod.Spec.Volumes {
 		if v.Name == tokenVolume {
 			files[v.Projected.Sources[0].ServiceAccountToken.Path] = token
-			files[v.Projected.Sources[1].DownwardAPI.Items[0].Path] = expand(pod, folder).Replace(pod.Annotations[inject.TokenFileAnnotation])
+			files[v.Projected.Sources[1].DownwardAPI.Items[0].Path] = expand(pod, "", folder).Replace(pod.Annotations[inject.TokenFileAnnotation])
 		}
 	}
 	for name, content := range files {
@@ -355,7 +357,7 @@ func (c *sidecar) ready(t *testing.T) {
 			t.Fatalf("Envoy ended: %v", c.cmd.ProcessState)
 		default:
 		}
-		status, _, err := get(c.world, "http://"+podIPv4+":8900/ready")
+		status, _, err := get(c.world, "http://"+net.JoinHostPort(c.ip, "8900")+"/ready")
 		if err == nil && status != http.StatusOK {
 			err = fmt.Errorf("status %d", status)
 		}

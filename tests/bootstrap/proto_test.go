@@ -67,7 +67,7 @@ func TestEnvoyAccepts(t *testing.T) {
 			pod := injected(t, conf)
 			args := pod.Spec.InitContainers[0].Args
 			folder := volumes(t, pod, "token")
-			text := expand(pod, folder).Replace(args[len(args)-1])
+			text := expand(pod, podIPv4, folder).Replace(args[len(args)-1])
 			out, err := exec.Command(envoy, "--mode", "validate", "--log-level", "warning", "--config-yaml", text).CombinedOutput()
 			if err != nil || strings.Contains(string(out), "Deprecated") || !strings.Contains(string(out), "OK") {
 				t.Errorf("%v\n%s", err, out)
