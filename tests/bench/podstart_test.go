@@ -14,6 +14,8 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/kubernetes-traffic-manager/traffic/tests/e2e"
 )
 
 // starts is how often each kind of pod is started.
@@ -139,9 +141,13 @@ func median(all []time.Duration) time.Duration {
 func spread(all []time.Duration) time.Duration { return slices.Max(all) - slices.Min(all) }
 
 func newClient(b *testing.B) kubernetes.Interface {
-	config, err := clientcmd.BuildConfigFromFlags("", "../../.local/kubeconfig")
+	local, err := e2e.Config("../..")
 	if err != nil {
-		b.Fatalf("no cluster (make up starts one): %v", err)
+		b.Fatal(err)
+	}
+	config, err := clientcmd.BuildConfigFromFlags("", local.Kubeconfig)
+	if err != nil {
+		b.Fatal(err)
 	}
 	config.QPS, config.Burst = 100, 200
 	client, err := kubernetes.NewForConfig(config)
