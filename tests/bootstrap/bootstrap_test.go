@@ -5,7 +5,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os"
 	"os/exec"
 	"slices"
 	"strings"
@@ -256,67 +255,6 @@ func TestRestart(t *testing.T) {
 	if status, _, err := get(c.pod, "http://10.96.0.9"); status != http.StatusNotFound {
 		t.Errorf("%d, %v", status, err)
 	}
-}
-
-// TestIPv6First: in a cluster of IPv6 a pod's address has colons.
-func TestIPv6First(t *testing.T) {
-	s := newSandbox(t)
-	s.ip = podIPv6
-	c := newControl(t, s, nil).open()
-	pod := injected(t, config(c.ca, c.port))
-	s.redirect(t, pod)
-	s.run(t, pod, volumes(t, pod, "token")).ready(t)
-	if status, body, err := get(s.pod, "http://[2001:db8::c633:6464]"); body != nodeID {
-		t.Errorf("%d %q, %v; want the node id", status, body, err)
-	}
-}
-
-// TestWithoutIPv6BySysctl: many nodes switch IPv6 off; then there is no ::1 to bind.
-func TestWithoutIPv6BySysctl(t *testing.T) {
-	s := newSandbox(t, "net/ipv6/conf/all/disable_ipv6", "net/ipv6/conf/default/disable_ipv6")
-	c := newControl(t, s, nil).open()
-	pod := injected(t, config(c.ca, c.port))
-	s.redirect(t, pod)
-	s.run(t, pod, volumes(t, pod, "token")).ready(t)
-	if status, body, err := get(s.pod, "http://198.51.100.100"); body != nodeID {
-		t.Errorf("%d %q, %v; want the node id", status, body, err)
-	}
-}
-
-// TestKernelWithoutIPv6: there even an IPv6 address in the configuration is an error, so it must be left out.
-func TestKernelWithoutIPv6(t *testing.T) {
-	s := newSandbox(t)
-	c := newControl(t, s, nil).open()
-	conf := config(c.ca, c.port)
-	conf.IPv6 = false
-	pod := injected(t, conf)
-	s.redirect(t, pod)
-	t.Setenv(withoutIPv6, "1")
-	s.run(t, pod, volumes(t, pod, "token"), "/proc/self/exe").ready(t)
-	if status, body, err := get(s.pod, "http://198.51.100.100"); body != nodeID {
-		t.Errorf("%d %q, %v; want the node id", status, body, err)
-	}
-
-	conf.IPv6, conf.ControlHost = true, "traffic-control.invalid"
-	pod = injected(t, conf)
-	other := newSandbox(t).run(t, pod, volumes(t, pod, "token"), "/proc/self/exe")
-	select {
-	case <-other.exited:
-	case <-time.After(patience):
-		t.Fatal("Envoy runs with IPv6 addresses where there is no IPv6: the setting has become needless")
-	}
-	if !strings.Contains(other.log.String(), "malformed IP address: ::1") {
-		t.Errorf("not the message that the documentation names:\n%s", other.log)
-	}
-}
-
-// TestMain lets the test binary stand in front of Envoy, to take IPv6 away from it.
-func TestMain(m *testing.M) {
-	if os.Getenv(withoutIPv6) != "" {
-		fmt.Fprintln(os.Stderr, execWithoutIPv6(os.Args[1:]))
-		os.Exit(1)
-	}
-	os.Exit(m.Run())
 }
 
 // TestTwoEnvoys: an application may run an Envoy of its own beside the sidecar.

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	jsonpatch "github.com/evanphx/json-patch/v5"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	admissionv1 "k8s.io/api/admission/v1"
@@ -153,8 +154,16 @@ func benchmark(b *testing.B, pod string) {
 	h, _ := newHandler(b)
 	body := string(reviewOf(b, "Pod", pod))
 	answer, code := call(b, h, InjectPath, body)
-	if code != http.StatusOK || !answer.Allowed || !strings.Contains(string(answer.Patch), inject.ProxyContainer) {
-		b.Fatalf("not injected: %+v", answer)
+	if code != http.StatusOK || !answer.Allowed {
+		b.Fatalf("not injected: %d %+v", code, answer)
+	}
+	operations, err := jsonpatch.DecodePatch(answer.Patch)
+	if err != nil {
+		b.Fatal(err)
+	}
+	after, err := operations.Apply([]byte(pod))
+	if err != nil || !strings.Contains(string(after), inject.ProxyContainer) {
+		b.Fatalf("not injected: %v", err)
 	}
 	b.SetBytes(int64(len(body)))
 	b.ReportAllocs()

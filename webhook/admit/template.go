@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/kubernetes-traffic-manager/traffic/webhook/patch"
@@ -16,67 +15,6 @@ import (
 // value that was copied. It is in the template and not on the workload, because that is what a rollback restores: a
 // revision brings the label back together with the word whose it is.
 const TemplateLabelAnnotation = "traffic.envoy.template-label"
-
-// An object is what is read of anything that is labelled: its metadata, and its pod template if it has one.
-type object struct {
-	Metadata metadata `json:"metadata"`
-	Spec     struct {
-		Template    jsontext.Value `json:"template"`
-		JobTemplate struct {
-			Spec struct {
-				Template jsontext.Value `json:"template"`
-			} `json:"spec"`
-		} `json:"jobTemplate"`
-		Ports []servicePort `json:"ports"`
-	} `json:"spec"`
-	// template is the pod template decoded, at the path; nil for what has none.
-	template *template
-	path     patch.Path
-}
-
-type metadata struct {
-	Name         string            `json:"name"`
-	GenerateName string            `json:"generateName"`
-	Labels       map[string]string `json:"labels"`
-	Annotations  map[string]string `json:"annotations"`
-}
-
-type template struct {
-	Metadata *metadata `json:"metadata"`
-	raw      jsontext.Value
-}
-
-type servicePort struct {
-	Port int64 `json:"port"`
-}
-
-func decode(raw []byte) (*object, error) {
-	var o object
-	if err := json.Unmarshal(raw, &o, decoding); err != nil {
-		return nil, fmt.Errorf("decode object: %w", err)
-	}
-	text := o.Spec.Template
-	o.path = patch.Of("spec", "template")
-	if text == nil {
-		text = o.Spec.JobTemplate.Spec.Template
-		o.path = patch.Of("spec", "jobTemplate", "spec", "template")
-	}
-	if text == nil {
-		return &o, nil
-	}
-	o.template = &template{raw: text}
-	if err := json.Unmarshal(text, o.template, decoding); err != nil {
-		return nil, fmt.Errorf("decode pod template: %w", err)
-	}
-	return &o, nil
-}
-
-func (o *object) name() string {
-	if o.Metadata.Name != "" {
-		return o.Metadata.Name
-	}
-	return o.Metadata.GenerateName
-}
 
 var errNoTemplate = errors.New("a workload without a pod template")
 
