@@ -2,10 +2,10 @@ package e2e
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -13,31 +13,31 @@ import (
 	"syscall"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// crash is the script command "crash POD CONTAINER": it kills the container's processes as the kernel does when memory
-// runs out. Processes of the local cluster are processes of this machine.
+// crash is the script command "crash NAMESPACE SELECTOR CONTAINER": it kills the container's processes in every selected
+// pod, as the kernel does when memory runs out. Processes of the local cluster are processes of this machine.
 func (l local) crash(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 2 {
-		ts.Fatalf("usage: crash pod container")
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: crash namespace selector container")
 	}
-	pod, container := args[0], args[1]
-	cmd := exec.Command(l.cluster.Bin("kubectl"), "get", "pod", pod, "-o", "jsonpath={range .status['containerStatuses','initContainerStatuses'][*]}{.name} {.containerID}{'\\n'}{end}")
-	cmd.Env = []string{"KUBECONFIG=" + ts.Getenv("KUBECONFIG"), "HOME=" + ts.Getenv("HOME")}
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if err != nil {
-		ts.Fatalf("%v: %s", err, stderr.String())
-	}
-	for line := range strings.Lines(string(out)) {
-		name, id, _ := strings.Cut(strings.TrimSpace(line), " containerd://")
-		if name == container {
-			ts.Check(killAll(id))
-			return
+	client, err := l.cluster.Client()
+	ts.Check(err)
+	pods, err := client.CoreV1().Pods(args[0]).List(context.Background(), metav1.ListOptions{LabelSelector: args[1]})
+	ts.Check(err)
+	killed := 0
+	for _, pod := range pods.Items {
+		for _, status := range append(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses...) {
+			if status.Name == args[2] {
+				ts.Check(killAll(strings.TrimPrefix(status.ContainerID, "containerd://")))
+				killed++
+			}
 		}
 	}
-	ts.Fatalf("pod %s has no container %s", pod, container)
+	if killed == 0 {
+		ts.Fatalf("no pod %s in namespace %s has a container %s", args[1], args[0], args[2])
+	}
 }
 
 // killAll kills every process in the cgroup of a container.

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -13,8 +14,26 @@ func TestScripts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	testscript.Run(t, config.Params(scripts(t, "../../samples/*/*.txtar", "testdata/*.txtar")...))
+}
+
+// TestOutages takes parts of the product away, which whoever uses the cluster meanwhile would feel: one script at a time.
+func TestOutages(t *testing.T) {
+	config, err := Config("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range scripts(t, "testdata/outages/*.txtar") {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
+			testscript.Run(t, config.Params(file))
+		})
+	}
+}
+
+func scripts(t *testing.T, patterns ...string) []string {
+	t.Helper()
 	var files []string
-	for _, pattern := range []string{"../../samples/*/*.txtar", "testdata/*.txtar"} {
+	for _, pattern := range patterns {
 		found, err := filepath.Glob(pattern)
 		if err != nil {
 			t.Fatal(err)
@@ -24,5 +43,5 @@ func TestScripts(t *testing.T) {
 		}
 		files = append(files, found...)
 	}
-	testscript.Run(t, config.Params(files...))
+	return files
 }
