@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 )
 
 // tempPattern names files that are being written. Runtimes do not read it: it
@@ -87,4 +88,19 @@ func installBinary(source, path string) (bool, error) {
 func isExecutable(path string) bool {
 	info, err := os.Stat(path)
 	return err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o111 == 0o111
+}
+
+// fileState changes with every write to a file and every change of its mode;
+// it is zero when the file cannot be seen.
+type fileState struct {
+	device, inode uint64
+	changed       syscall.Timespec // ctime
+}
+
+func stateOf(path string) fileState {
+	var s syscall.Stat_t
+	if err := syscall.Stat(path, &s); err != nil {
+		return fileState{}
+	}
+	return fileState{device: s.Dev, inode: s.Ino, changed: s.Ctim}
 }

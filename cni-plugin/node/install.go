@@ -21,6 +21,8 @@ type installer struct {
 	log             *slog.Logger
 
 	backend string // the one that works on this node; empty until known
+	// compared is source and installed binary as they were found to be the same.
+	compared [2]fileState
 }
 
 // pass makes the runtime call our plugin for pods that start from now on. It
@@ -33,13 +35,8 @@ func (i *installer) pass() (rewritten bool, err error) {
 	if err := i.findBackend(); err != nil {
 		return false, err
 	}
-	installed, err := installBinary(i.source, i.binary())
-	if err != nil {
+	if err := i.keepBinary(); err != nil {
 		return false, err
-	}
-	if installed {
-		i.metrics.writes.WithLabelValues("binary").Inc()
-		i.log.Info("installed the CNI plugin", "path", i.binary())
 	}
 	entry, err := json.Marshal(plugin.NewEntry(i.backend, i.strictStatus))
 	if err != nil {
@@ -54,6 +51,26 @@ func (i *installer) pass() (rewritten bool, err error) {
 
 func (i *installer) binary() string {
 	return filepath.Join(i.binDir, plugin.Type)
+}
+
+// keepBinary installs the plugin unless it is there. It reads the two files only
+// when one of them has changed: they are megabytes, and passes are many.
+func (i *installer) keepBinary() error {
+	state := [2]fileState{stateOf(i.source), stateOf(i.binary())}
+	if state == i.compared && state[1] != (fileState{}) {
+		return nil
+	}
+	installed, err := installBinary(i.source, i.binary())
+	if err != nil {
+		return err
+	}
+	if installed {
+		i.metrics.writes.WithLabelValues("binary").Inc()
+		i.log.Info("installed the CNI plugin", "path", i.binary())
+		return nil // compared by the next pass
+	}
+	i.compared = state
+	return nil
 }
 
 // findBackend looks once for what works, so that the plugin need not try at
