@@ -195,6 +195,8 @@ func command(ctx context.Context, ts *testscript.TestScript, args []string) *exe
 	}
 	cmd := exec.CommandContext(ctx, path, args[1:]...)
 	cmd.Dir = ts.MkAbs(".")
+	// What a command leaves running holds its output open, and would hold the script.
+	cmd.WaitDelay = time.Second
 	for _, name := range []string{"PATH", "HOME", "KUBECONFIG", "KUBECACHEDIR", "NAMESPACE", "WORK", "TERM", "TMPDIR"} {
 		cmd.Env = append(cmd.Env, name+"="+ts.Getenv(name))
 	}
