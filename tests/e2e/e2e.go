@@ -17,19 +17,28 @@ import (
 // local is the cluster that the scripts run on.
 type local struct{ cluster *cluster.Cluster }
 
-// Config returns the settings for scripts against the local cluster of the repository at root. The environment variable
-// CLUSTER names another than the one that make up starts.
+// Cluster returns the running local cluster of the repository at root. The environment variable CLUSTER names another than
+// the one that make up starts.
+func Cluster(root string) (*cluster.Cluster, error) {
+	c, err := cluster.New(cluster.Options{Name: os.Getenv("CLUSTER"), State: filepath.Join(root, ".local")})
+	if err != nil {
+		return nil, err
+	}
+	if _, err := c.Root(); err != nil {
+		return nil, fmt.Errorf("make up starts the local cluster: %w", err)
+	}
+	return c, nil
+}
+
+// Config returns the settings for scripts against the local cluster of the repository at root.
 func Config(root string) (terminal.Config, error) {
 	root, err := filepath.Abs(root)
 	if err != nil {
 		return terminal.Config{}, err
 	}
-	c, err := cluster.New(cluster.Options{Name: os.Getenv("CLUSTER"), State: filepath.Join(root, ".local")})
+	c, err := Cluster(root)
 	if err != nil {
 		return terminal.Config{}, err
-	}
-	if _, err := c.Root(); err != nil {
-		return terminal.Config{}, fmt.Errorf("make up starts the local cluster: %w", err)
 	}
 	l := local{cluster: c}
 	return terminal.Config{

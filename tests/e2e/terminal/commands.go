@@ -26,7 +26,7 @@ type jobsKey struct{}
 
 func (j *job) stop() {
 	j.cancel()
-	_ = <-j.done // the kill is its only error
+	<-j.done // the kill is its only error
 }
 
 func (c Config) say(ts *testscript.TestScript, neg bool, args []string) {
