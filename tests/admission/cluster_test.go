@@ -105,7 +105,7 @@ func newCluster(t *testing.T) *cluster {
 // register gives the API server the entries of the chart, with the test's webhook as their target.
 func (c *cluster) register(t *testing.T) {
 	t.Helper()
-	r := admit.Registration{Namespace: "traffic-system", CertManagerNamespace: "cert-manager"}
+	r := admit.Registration{Namespace: "traffic-system", CertManagerNamespace: "cert-manager", CopyWorkloadLabel: true}
 	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.webhook.Certificate().Raw})
 	target := func(config *admissionregistrationv1.WebhookClientConfig) {
 		*config = admissionregistrationv1.WebhookClientConfig{URL: new(c.webhook.URL + *config.Service.Path), CABundle: ca}

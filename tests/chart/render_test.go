@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/diff"
 	"golang.org/x/tools/txtar"
 	admissionv1 "k8s.io/api/admissionregistration/v1"
@@ -145,6 +146,24 @@ func TestAdmissionFollowsTheRelease(t *testing.T) {
 			if !excludes(webhook, spared) {
 				t.Errorf("%s is asked about pods of %s", webhook.Name, spared)
 			}
+		}
+	}
+}
+
+// Where the webhook only warns about a workload's label, a webhook that is away must not keep anybody from setting it.
+func TestWorkloadEntryHoldsUpOnlyWhatItCopies(t *testing.T) {
+	for copies, want := range map[string]admissionv1.FailurePolicyType{"true": admissionv1.Fail, "false": admissionv1.Ignore} {
+		rendered := template(t, "--set", "webhook.copyWorkloadLabel="+copies)
+		got := map[string]admissionv1.FailurePolicyType{}
+		for _, webhook := range decode[admissionv1.MutatingWebhookConfiguration](t, rendered, "MutatingWebhookConfiguration")[0].Webhooks {
+			got[webhook.Name] = *webhook.FailurePolicy
+		}
+		if diff := cmp.Diff(map[string]admissionv1.FailurePolicyType{
+			"object.inject.traffic.envoy.io":    admissionv1.Fail,
+			"namespace.inject.traffic.envoy.io": admissionv1.Fail,
+			"workload.traffic.envoy.io":         want,
+		}, got); diff != "" {
+			t.Errorf("with webhook.copyWorkloadLabel=%s (-want +got):\n%s", copies, diff)
 		}
 	}
 }

@@ -24,6 +24,9 @@ const (
 	ServicePort int32 = 443
 )
 
+// warnTimeout is how many seconds the API server waits for what is only a warning.
+const warnTimeout int32 = 2
+
 // namespaceName is the label by which every namespace can be selected by name.
 const namespaceName = "kubernetes.io/metadata.name"
 
@@ -40,28 +43,61 @@ type Registration struct {
 	Namespace string
 	// CertManagerNamespace is never injected either: without it the webhook has no certificate.
 	CertManagerNamespace string
+	// CopyWorkloadLabel is that of Config. Without it the workload entry only gives warnings, and holds nothing up.
+	CopyWorkloadLabel bool
 }
 
 // Mutating returns the entries that change objects. Pods that did not opt in are never sent, so the entries can fail
 // closed: while the webhook is away, nothing else is held up. At most one of the two inject entries matches a pod.
 func (r Registration) Mutating() []admissionv1.MutatingWebhook {
-	optedIn, optedInOrOut := caseVariants("true"), append(caseVariants("true"), caseVariants("false")...)
+	optedIn, optedOut := label.CaseVariants("true"), label.CaseVariants("false")
 	object := r.inject("object")
 	object.ObjectSelector = selector(label.EnabledKey, metav1.LabelSelectorOpIn, optedIn)
 
 	namespace := r.inject("namespace")
 	namespace.NamespaceSelector.MatchExpressions = append(namespace.NamespaceSelector.MatchExpressions,
 		requirement(label.EnabledKey, metav1.LabelSelectorOpIn, optedIn))
-	namespace.ObjectSelector = selector(label.EnabledKey, metav1.LabelSelectorOpNotIn, optedInOrOut)
+	namespace.ObjectSelector = selector(label.EnabledKey, metav1.LabelSelectorOpNotIn, slices.Concat(optedIn, optedOut))
 
 	return []admissionv1.MutatingWebhook{object, namespace, r.workload()}
 }
 
 func (r Registration) inject(name string) admissionv1.MutatingWebhook {
+	w := r.mutating(name+".inject", InjectPath, rule(admissionv1.NamespacedScope, create, "", "pods"))
+	w.MatchConditions = []admissionv1.MatchCondition{{
+		// The kubelet runs a static pod whatever becomes of its mirror.
+		Name:       "not-a-mirror-pod",
+		Expression: `!('kubernetes.io/config.mirror' in object.metadata.?annotations.orValue({}))`,
+	}}
+	return w
+}
+
+// workload is called only when a request changes the label of a workload or of its pod template, so that controllers'
+// own writes never depend on the webhook and an unrelated write rolls nothing.
+func (r Registration) workload() admissionv1.MutatingWebhook {
+	w := r.mutating("workload", WorkloadPath,
+		rule(admissionv1.NamespacedScope, write, "apps", "deployments", "statefulsets", "daemonsets"),
+		rule(admissionv1.NamespacedScope, write, "batch", "jobs", "cronjobs"))
+	// Matches when the old or the new object has the label.
+	w.ObjectSelector = selector(label.EnabledKey, metav1.LabelSelectorOpExists, nil)
+	w.MatchConditions = []admissionv1.MatchCondition{{
+		Name: "label-changes",
+		Expression: "oldObject == null || " +
+			changes(celLabels+"[?'"+label.EnabledKey+"'].orValue('')") + " || " +
+			changes(celTemplate+"[?'"+label.EnabledKey+"'].orValue('')"),
+	}}
+	if !r.CopyWorkloadLabel {
+		w.FailurePolicy, w.TimeoutSeconds = new(admissionv1.Ignore), new(warnTimeout)
+	}
+	return w
+}
+
+// mutating is what all entries that change objects have in common. They fail closed.
+func (r Registration) mutating(name, path string, rules ...admissionv1.RuleWithOperations) admissionv1.MutatingWebhook {
 	return admissionv1.MutatingWebhook{
-		Name:                    name + ".inject.traffic.envoy.io",
-		ClientConfig:            r.client(InjectPath),
-		Rules:                   []admissionv1.RuleWithOperations{rule(admissionv1.NamespacedScope, create, "", "pods")},
+		Name:                    name + ".traffic.envoy.io",
+		ClientConfig:            r.client(path),
+		Rules:                   rules,
 		NamespaceSelector:       r.namespaces(),
 		FailurePolicy:           new(admissionv1.Fail),
 		MatchPolicy:             new(admissionv1.Equivalent),
@@ -69,39 +105,6 @@ func (r Registration) inject(name string) admissionv1.MutatingWebhook {
 		SideEffects:             new(admissionv1.SideEffectClassNone),
 		TimeoutSeconds:          new(int32(10)),
 		AdmissionReviewVersions: []string{"v1"},
-		MatchConditions: []admissionv1.MatchCondition{{
-			// The kubelet runs a static pod whatever becomes of its mirror.
-			Name:       "not-a-mirror-pod",
-			Expression: `!('kubernetes.io/config.mirror' in object.metadata.?annotations.orValue({}))`,
-		}},
-	}
-}
-
-// workload is called only when a request changes the label of a workload or of its pod template, so that controllers'
-// own writes never depend on the webhook and an unrelated write rolls nothing.
-func (r Registration) workload() admissionv1.MutatingWebhook {
-	return admissionv1.MutatingWebhook{
-		Name:         "workload.traffic.envoy.io",
-		ClientConfig: r.client(WorkloadPath),
-		Rules: []admissionv1.RuleWithOperations{
-			rule(admissionv1.NamespacedScope, write, "apps", "deployments", "statefulsets", "daemonsets"),
-			rule(admissionv1.NamespacedScope, write, "batch", "jobs", "cronjobs"),
-		},
-		NamespaceSelector: r.namespaces(),
-		// Matches when the old or the new object has the label.
-		ObjectSelector:          selector(label.EnabledKey, metav1.LabelSelectorOpExists, nil),
-		FailurePolicy:           new(admissionv1.Fail),
-		MatchPolicy:             new(admissionv1.Equivalent),
-		ReinvocationPolicy:      new(admissionv1.IfNeededReinvocationPolicy),
-		SideEffects:             new(admissionv1.SideEffectClassNone),
-		TimeoutSeconds:          new(int32(10)),
-		AdmissionReviewVersions: []string{"v1"},
-		MatchConditions: []admissionv1.MatchCondition{{
-			Name: "label-changes",
-			Expression: "oldObject == null || " +
-				changes(celLabels+"[?'"+label.EnabledKey+"'].orValue('')") + " || " +
-				changes(celTemplate+"[?'"+label.EnabledKey+"'].orValue('')"),
-		}},
 	}
 }
 
@@ -123,7 +126,7 @@ func (r Registration) Validating() []admissionv1.ValidatingWebhook {
 		FailurePolicy:           new(admissionv1.Ignore),
 		MatchPolicy:             new(admissionv1.Equivalent),
 		SideEffects:             new(admissionv1.SideEffectClassNone),
-		TimeoutSeconds:          new(int32(2)),
+		TimeoutSeconds:          new(warnTimeout),
 		AdmissionReviewVersions: []string{"v1"},
 		MatchConditions: []admissionv1.MatchCondition{
 			{
@@ -183,18 +186,4 @@ func changes(expression string) string {
 
 func of(object, expression string) string {
 	return strings.ReplaceAll(expression, "object.", object+".")
-}
-
-// caseVariants returns a word in every mix of upper and lower case, sorted: selectors compare label values exactly.
-func caseVariants(word string) []string {
-	variants := []string{""}
-	for _, letter := range word {
-		longer := make([]string, 0, 2*len(variants))
-		for _, v := range variants {
-			longer = append(longer, v+strings.ToUpper(string(letter)), v+strings.ToLower(string(letter)))
-		}
-		variants = longer
-	}
-	slices.Sort(variants)
-	return variants
 }

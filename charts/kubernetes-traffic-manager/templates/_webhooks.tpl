@@ -1,6 +1,6 @@
 {{- /*
 Generated from webhook/admit/registration.go by "go test ./webhook/admit -update"; do not edit.
-Both take a dict with "namespace" (the release's) and "certManagerNamespace".
+Both take a dict with "namespace" (the release's), "certManagerNamespace" and "copyWorkloadLabel".
 */ -}}
 
 {{- define "traffic.mutatingWebhooks" }}
@@ -167,6 +167,7 @@ Both take a dict with "namespace" (the release's) and "certManagerNamespace".
     scope: Namespaced
   sideEffects: None
   timeoutSeconds: 10
+{{- if .copyWorkloadLabel }}
 - admissionReviewVersions:
   - v1
   clientConfig:
@@ -222,6 +223,63 @@ Both take a dict with "namespace" (the release's) and "certManagerNamespace".
     scope: Namespaced
   sideEffects: None
   timeoutSeconds: 10
+{{- else }}
+- admissionReviewVersions:
+  - v1
+  clientConfig:
+    service:
+      name: traffic-webhook
+      namespace: '{{ .namespace }}'
+      path: /workload
+      port: 443
+  failurePolicy: Ignore
+  matchConditions:
+  - expression: oldObject == null || object.metadata.?labels[?'traffic.envoy.enabled'].orValue('')
+      != oldObject.metadata.?labels[?'traffic.envoy.enabled'].orValue('') || object.?spec.?template.or(object.?spec.?jobTemplate.?spec.?template).?metadata.?labels[?'traffic.envoy.enabled'].orValue('')
+      != oldObject.?spec.?template.or(oldObject.?spec.?jobTemplate.?spec.?template).?metadata.?labels[?'traffic.envoy.enabled'].orValue('')
+    name: label-changes
+  matchPolicy: Equivalent
+  name: workload.traffic.envoy.io
+  namespaceSelector:
+    matchExpressions:
+    - key: kubernetes.io/metadata.name
+      operator: NotIn
+      values:
+      - kube-system
+      - '{{ .namespace }}'
+      - '{{ .certManagerNamespace }}'
+  objectSelector:
+    matchExpressions:
+    - key: traffic.envoy.enabled
+      operator: Exists
+  reinvocationPolicy: IfNeeded
+  rules:
+  - apiGroups:
+    - apps
+    apiVersions:
+    - v1
+    operations:
+    - CREATE
+    - UPDATE
+    resources:
+    - deployments
+    - statefulsets
+    - daemonsets
+    scope: Namespaced
+  - apiGroups:
+    - batch
+    apiVersions:
+    - v1
+    operations:
+    - CREATE
+    - UPDATE
+    resources:
+    - jobs
+    - cronjobs
+    scope: Namespaced
+  sideEffects: None
+  timeoutSeconds: 2
+{{- end }}
 {{- end }}
 
 {{- define "traffic.validatingWebhooks" }}
