@@ -94,17 +94,20 @@ func (s *Source) Reference(o mesh.Object) *corev1.ObjectReference {
 
 // follow queues what an informer tells of objects of a kind.
 func (s *Source) follow(kind string, informer cache.SharedIndexInformer, set func(*mesh.Mesh, any)) error {
+	add := func(o any, e func(*mesh.Mesh, mesh.Object)) {
+		// A deletion that the watch missed comes without its object.
+		name, err := cache.DeletionHandlingObjectToName(o)
+		if err != nil {
+			return // what an informer gives has a name
+		}
+		object := mesh.Object{Kind: kind, Namespace: name.Namespace, Name: name.Name}
+		s.queue.add(object, func(m *mesh.Mesh) { e(m, object) })
+	}
+	replace := func(o any) { add(o, func(m *mesh.Mesh, _ mesh.Object) { set(m, o) }) }
 	registration, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
-		AddFunc:    func(o any) { s.queue.add(func(m *mesh.Mesh) { set(m, o) }) },
-		UpdateFunc: func(_, o any) { s.queue.add(func(m *mesh.Mesh) { set(m, o) }) },
-		DeleteFunc: func(o any) {
-			// A deletion that the watch missed comes without its object.
-			name, err := cache.DeletionHandlingObjectToName(o)
-			if err != nil {
-				return // what an informer gives has a name
-			}
-			s.queue.add(func(m *mesh.Mesh) { m.Delete(mesh.Object{Kind: kind, Namespace: name.Namespace, Name: name.Name}) })
-		},
+		AddFunc:    replace,
+		UpdateFunc: func(_, o any) { replace(o) },
+		DeleteFunc: func(o any) { add(o, (*mesh.Mesh).Delete) },
 	})
 	if err != nil {
 		return fmt.Errorf("watch %s: %w", kind, err)

@@ -122,9 +122,10 @@ func (c *cluster) wantGauge(want int) {
 // TestBatch: what is queued goes out together, so that a storm of changes costs no more than its last state.
 func TestBatch(t *testing.T) {
 	w, c := idle(t)
-	w.source.queue.add(func(m *mesh.Mesh) { m.SetService(service("web", "10.96.0.1", "traffic.port.80", "http")) })
-	w.source.queue.add(func(m *mesh.Mesh) { m.SetEndpointSlice(slice("web")) })
-	w.source.queue.add(func(m *mesh.Mesh) { m.SetService(service("web", "10.96.0.1", "traffic.port.80", "tcp")) })
+	web := mesh.Object{Kind: "Service", Namespace: "default", Name: "web"}
+	w.source.queue.add(web, func(m *mesh.Mesh) { m.SetService(service("web", "10.96.0.1", "traffic.port.80", "http")) })
+	w.source.queue.add(mesh.Object{Kind: mesh.EndpointSlice, Namespace: "default", Name: "web-abc"}, func(m *mesh.Mesh) { m.SetEndpointSlice(slice("web")) })
+	w.source.queue.add(web, func(m *mesh.Mesh) { m.SetService(service("web", "10.96.0.1", "traffic.port.80", "tcp")) })
 	<-w.source.queue.some
 	w.next()
 	c.wantNext("+Cluster/80|default|web.outbound +ClusterLoadAssignment/80|default|web.outbound +Listener/10.96.0.1:80")
@@ -132,6 +133,27 @@ func TestBatch(t *testing.T) {
 	case <-w.source.queue.some:
 		t.Error("there is more in the queue")
 	default:
+	}
+}
+
+// TestQueueHoldsObjects: while one kind cannot be listed, for hours in the worst case, the others go on changing. What waits
+// must not grow with time.
+func TestQueueHoldsObjects(t *testing.T) {
+	q := newQueue()
+	var told []string
+	for i := range 1000 {
+		for _, name := range []string{"web", "db"} {
+			q.add(mesh.Object{Kind: "Pod", Namespace: "default", Name: name}, func(*mesh.Mesh) { told = append(told, fmt.Sprint(name, i)) })
+		}
+	}
+	for range 2 {
+		events, _ := q.take()
+		for _, tell := range events {
+			tell(nil)
+		}
+	}
+	if diff := cmp.Diff([]string{"web999", "db999"}, told); diff != "" {
+		t.Errorf("the last of each object, in the order in which they came (-want +got):\n%s", diff)
 	}
 }
 
