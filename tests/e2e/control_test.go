@@ -51,11 +51,7 @@ func reachControl(t *testing.T, client kubernetes.Interface) *control {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ready := slices.IndexFunc(pods.Items, func(pod corev1.Pod) bool {
-		return pod.DeletionTimestamp == nil && slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
-			return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
-		})
-	})
+	ready := slices.IndexFunc(pods.Items, func(pod corev1.Pod) bool { return isReady(&pod) })
 	if ready < 0 {
 		t.Fatalf("none of %d pods of traffic-control is ready", len(pods.Items))
 	}

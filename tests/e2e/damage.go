@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -40,13 +41,26 @@ func (l local) crash(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// killAll kills every process in the cgroup of a container.
+// killAll kills every process of a container.
 func killAll(containerID string) error {
-	files, err := filepath.Glob("/proc/[0-9]*/cgroup")
+	pids, err := processes(containerID)
 	if err != nil {
 		return err
 	}
-	killed := false
+	for _, pid := range pids {
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+			return err
+		}
+	}
+	return nil
+}
+
+// processes are the PIDs on this machine of a container of the local cluster: those in its cgroup.
+func processes(containerID string) (pids []int, err error) {
+	files, err := filepath.Glob("/proc/[0-9]*/cgroup")
+	if err != nil {
+		return nil, err
+	}
 	for _, file := range files {
 		text, err := os.ReadFile(file)
 		if err != nil || !bytes.Contains(text, []byte(containerID)) {
@@ -54,17 +68,14 @@ func killAll(containerID string) error {
 		}
 		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file)))
 		if err != nil {
-			return err
+			return nil, err
 		}
-		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && err != syscall.ESRCH {
-			return err
-		}
-		killed = true
+		pids = append(pids, pid)
 	}
-	if !killed {
-		return os.ErrNotExist
+	if len(pids) == 0 {
+		return nil, fmt.Errorf("no process runs in container %s", containerID)
 	}
-	return nil
+	return pids, nil
 }
 
 // unchain is the script command "unchain": it takes our plugin out of the node's CNI configuration, as a network add-on

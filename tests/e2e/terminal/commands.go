@@ -26,7 +26,8 @@ type jobsKey struct{}
 
 func (j *job) stop() {
 	j.cancel()
-	<-j.done // the kill is its only error
+	for range j.done { // the kill is its only error
+	}
 }
 
 func (c Config) say(ts *testscript.TestScript, neg bool, args []string) {

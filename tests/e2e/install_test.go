@@ -1,0 +1,295 @@
+package e2e
+
+import (
+	"bytes"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	authorizationv1 "k8s.io/api/authorization/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// release is where TestInstallation installs the product: not where the documentation does, nor with its ports.
+const (
+	release     = "platform"
+	envoyUID    = "2337"
+	controlPort = 18001
+	proxyPort   = 10001
+	statsPort   = 8901
+)
+
+// TestInstallation installs the product on a cluster of its own, takes it away under running pods, and installs it again.
+func TestInstallation(t *testing.T) {
+	s := newSite(t, "install")
+	before := s.cniFiles(t)
+	s.install(t)
+	s.kubectl(t, "create", "namespace", "shop")
+	s.apply(t, shop)
+	s.kubectl(t, "wait", "-n", "shop", "--for=condition=Ready", "pod", "--all", "--timeout=60s")
+
+	t.Run("F01 the API server trusts the webhooks", func(t *testing.T) { trusted(t, s) })
+	t.Run("F02 pods of another namespace are served", func(t *testing.T) { served(t, s) })
+	t.Run("F04 ports", func(t *testing.T) { ports(t, s) })
+	t.Run("F06 uid", func(t *testing.T) { uid(t, s) })
+	t.Run("F10 rights", func(t *testing.T) { rights(t, s) })
+	t.Run("F08 uninstall", func(t *testing.T) { uninstall(t, s, before) })
+	t.Run("F08 what runs goes on", func(t *testing.T) { goesOn(t, s) })
+	t.Run("install again", func(t *testing.T) { installAgain(t, s) })
+}
+
+func (s *site) install(t *testing.T) {
+	t.Helper()
+	s.helm(t, "install", "traffic", "charts/kubernetes-traffic-manager", "-n", release, "--create-namespace", "--wait", "--timeout=3m",
+		"-f", "tests/cluster/values.yaml", "-f", s.images, "--set", fmt.Sprintf(
+			"port.trafficControl=%d,port.envoyProxy=%d,port.envoyAdmin=%d,proxy.uid=%s", controlPort, proxyPort, statsPort, envoyUID))
+}
+
+// trusted checks what F01 promises when helm returns.
+func trusted(t *testing.T, s *site) {
+	for _, kind := range []string{"mutating", "validating"} {
+		bundles := s.kubectl(t, "get", kind+"webhookconfiguration", "traffic-webhook", "-o",
+			`jsonpath={range .webhooks[*]}{.name} {.clientConfig.caBundle}{"\n"}{end}`)
+		for line := range strings.Lines(bundles) {
+			if len(strings.Fields(line)) != 2 {
+				t.Errorf("%s webhook without caBundle: %s", kind, line)
+			}
+		}
+	}
+	pods, err := s.client.CoreV1().Pods(release).List(t.Context(), metav1.ListOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, pod := range pods.Items {
+		if !isReady(&pod) {
+			t.Errorf("helm waited, and pod %s is not ready", pod.Name)
+		}
+	}
+}
+
+func served(t *testing.T, s *site) {
+	if got := s.status(t, "shop", "client", "http://web/health"); got != "404" {
+		t.Errorf("a closed port answers %s", got)
+	}
+	s.kubectl(t, "label", "service", "-n", "shop", "web", "traffic.port.80=http")
+	eventually(t, "200", func() string { return s.status(t, "shop", "client", "http://web/health") })
+	if got := s.status(t, "shop", "plain", "http://web:81/health"); got != "200" {
+		t.Errorf("a pod that did not opt in gets %s from a closed port", got)
+	}
+}
+
+func ports(t *testing.T, s *site) {
+	if got := s.kubectl(t, "get", "service", "-n", release, "traffic-control", "-o", "jsonpath={.spec.ports[*].port}"); got != fmt.Sprint(controlPort) {
+		t.Errorf("Service traffic-control has port %s", got)
+	}
+	address := s.kubectl(t, "get", "pod", "-n", "shop", "client", "-o", "jsonpath={.status.podIP}")
+	for path, want := range map[string]string{"/ready": "200", "/stats/prometheus": "200", "/quitquitquit": "404"} {
+		if got := s.status(t, "shop", "plain", fmt.Sprintf("http://%s:%d%s", address, statsPort, path)); got != want {
+			t.Errorf("%s answers %s to another pod, want %s", path, got, want)
+		}
+	}
+	listening := s.kubectl(t, "exec", "-n", "shop", "client", "-c", "app", "--", "cat", "/proc/net/tcp", "/proc/net/tcp6")
+	for port, want := range map[int]bool{proxyPort: true, 10000: false, 8900: false} {
+		if got := strings.Contains(listening, fmt.Sprintf(":%04X ", port)); got != want {
+			t.Errorf("a socket with port %d in the pod: %t, want %t", port, got, want)
+		}
+	}
+}
+
+func uid(t *testing.T, s *site) {
+	pod, err := s.client.CoreV1().Pods("shop").Get(t.Context(), "client", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	envoy := slices.IndexFunc(pod.Status.InitContainerStatuses, func(c corev1.ContainerStatus) bool { return c.Name == "traffic-envoy" })
+	if envoy < 0 {
+		t.Fatal("the pod has no traffic-envoy")
+	}
+	pids, err := processes(strings.TrimPrefix(pod.Status.InitContainerStatuses[envoy].ContainerID, "containerd://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, pid := range pids {
+		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, ids := range []string{"Uid", "Gid"} {
+			if want := ids + ":" + strings.Repeat("\t"+envoyUID, 4) + "\n"; !bytes.Contains(status, []byte(want)) {
+				t.Errorf("process %d of Envoy has another %s than %s:\n%s", pid, ids, envoyUID, status)
+			}
+		}
+	}
+}
+
+// rights asks the API server what the product's accounts may do.
+func rights(t *testing.T, s *site) {
+	for _, test := range []struct {
+		account, verb, group, resource, namespace string // resource may be RESOURCE/NAME
+		want                                      bool
+	}{
+		{"traffic-control", "list", "", "pods", "", true},
+		{"traffic-control", "watch", "discovery.k8s.io", "endpointslices", "", true},
+		{"traffic-control", "create", "authentication.k8s.io", "tokenreviews", "", true},
+		{"traffic-control", "update", "", "pods", "shop", false},
+		{"traffic-control", "patch", "", "services", "shop", false},
+		{"traffic-control", "get", "", "secrets", release, false},
+		{"traffic-control", "list", "", "secrets", "", false},
+		{"traffic-control", "*", "*", "*", "", false},
+		{"traffic-node", "list", "", "pods", "", true},
+		{"traffic-node", "get", "apps", "daemonsets/traffic-node", release, true},
+		{"traffic-node", "get", "apps", "daemonsets/other", release, false},
+		{"traffic-node", "delete", "", "pods", "shop", false},
+		{"traffic-node", "get", "", "secrets", release, false},
+		{"traffic-node", "*", "*", "*", "", false},
+		{"traffic-webhook", "list", "", "pods", "", false},
+		{"traffic-webhook", "get", "", "secrets", release, false},
+		{"traffic-webhook", "*", "*", "*", "", false},
+	} {
+		resource, name, _ := strings.Cut(test.resource, "/")
+		review, err := s.client.AuthorizationV1().SubjectAccessReviews().Create(t.Context(), &authorizationv1.SubjectAccessReview{
+			Spec: authorizationv1.SubjectAccessReviewSpec{
+				User:   "system:serviceaccount:" + release + ":" + test.account,
+				Groups: []string{"system:serviceaccounts", "system:serviceaccounts:" + release, "system:authenticated"},
+				ResourceAttributes: &authorizationv1.ResourceAttributes{
+					Verb: test.verb, Group: test.group, Resource: resource, Name: name, Namespace: test.namespace,
+				},
+			},
+		}, metav1.CreateOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if review.Status.Allowed != test.want {
+			t.Errorf("%s may %s %s in namespace %q: %t, want %t", test.account, test.verb, test.resource, test.namespace, review.Status.Allowed, test.want)
+		}
+	}
+}
+
+// uninstall takes the product away and watches the node: it never names a plugin that is not there, and ends as it began.
+func uninstall(t *testing.T, s *site, before map[string]string) {
+	s.helm(t, "uninstall", "traffic", "-n", release)
+	deadline := time.Now().Add(time.Minute)
+	for {
+		now := s.cniFiles(t)
+		named := slices.ContainsFunc(slices.Collect(maps.Values(now)), func(text string) bool { return strings.Contains(text, `"traffic-cni"`) })
+		if _, there := now["opt/cni/bin/traffic-cni"]; named && !there {
+			t.Fatal("the CNI configuration names a plugin that is gone")
+		}
+		diff := cmp.Diff(before, now)
+		if diff == "" {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the node's CNI files, before the installation and a minute after its end (-before +after):\n%s", diff)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	if left := s.kubectl(t, "get", "mutatingwebhookconfigurations,validatingwebhookconfigurations", "-o", "name"); strings.Contains(left, "traffic") {
+		t.Errorf("left behind: %s", left)
+	}
+}
+
+// goesOn looks at pods after the product is gone.
+func goesOn(t *testing.T, s *site) {
+	s.kubectl(t, "delete", "pod", "-n", "shop", "leaving", "--timeout=60s")
+	s.kubectl(t, "run", "-n", "shop", "late", "--image=localhost:5000/curl", "--labels=traffic.envoy.enabled=true", "--command", "--", "sleep", "infinity")
+	s.kubectl(t, "run", "-n", "shop", "other", "--image=localhost:5000/curl", "--command", "--", "sleep", "infinity")
+	s.kubectl(t, "wait", "-n", "shop", "--for=condition=Ready", "pod", "late", "other", "--timeout=60s")
+	for url, want := range map[string]string{"http://web/health": "200", "http://web:81/health": "404"} {
+		if got := s.status(t, "shop", "client", url); got != want {
+			t.Errorf("the pod that was injected before gets %s from %s, want %s as before", got, url, want)
+		}
+	}
+	if left := s.kubectl(t, "get", "pod", "-n", "shop", "late", "-o", "jsonpath={.spec.initContainers}{.metadata.annotations}"); left != "" {
+		t.Errorf("a pod was injected after the uninstall: %s", left)
+	}
+}
+
+// installAgain checks that pods which outlived the product follow it again, and that new ones are injected.
+func installAgain(t *testing.T, s *site) {
+	s.install(t)
+	s.kubectl(t, "label", "service", "-n", "shop", "web", "traffic.port.81=http")
+	eventually(t, "200", func() string { return s.status(t, "shop", "client", "http://web:81/health") })
+	s.kubectl(t, "run", "-n", "shop", "new", "--image=localhost:5000/curl", "--labels=traffic.envoy.enabled=true", "--overrides",
+		`{"spec":{"containers":[{"name":"app","image":"localhost:5000/curl","command":["sleep","infinity"]}]}}`)
+	s.kubectl(t, "wait", "-n", "shop", "--for=condition=Ready", "pod", "new", "--timeout=60s")
+	for url, want := range map[string]string{"http://web/health": "200", "http://web:81/health": "200", "http://web:82/health": "404"} {
+		if got := s.status(t, "shop", "new", url); got != want {
+			t.Errorf("a new pod gets %s from %s, want %s", got, url, want)
+		}
+	}
+}
+
+// cniFiles are the node's CNI configurations with their text, and its plugins.
+func (s *site) cniFiles(t *testing.T) map[string]string {
+	t.Helper()
+	files := map[string]string{}
+	for _, folder := range []string{"etc/cni/net.d", "opt/cni/bin"} {
+		entries, err := os.ReadDir(filepath.Join(s.node, folder))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, entry := range entries {
+			name := filepath.Join(folder, entry.Name())
+			files[name] = ""
+			if folder == "opt/cni/bin" {
+				continue
+			}
+			text, err := os.ReadFile(filepath.Join(s.node, name))
+			if err != nil && !os.IsNotExist(err) {
+				t.Fatal(err)
+			}
+			files[name] = string(text)
+		}
+	}
+	return files
+}
+
+func isReady(pod *corev1.Pod) bool {
+	return pod.DeletionTimestamp == nil && slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
+		return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
+	})
+}
+
+// shop is what the product's users run.
+const shop = `
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: shop}
+spec:
+  selector: {app: web}
+  ports: [{name: a, port: 80, targetPort: 9080}, {name: b, port: 81, targetPort: 9080}, {name: c, port: 82, targetPort: 9080}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: web, namespace: shop, labels: {app: web}}
+spec:
+  terminationGracePeriodSeconds: 0
+  containers: [{name: app, image: localhost:5000/bookinfo:0.1.0, args: [details], readinessProbe: {httpGet: {path: /health, port: 9080}, periodSeconds: 1}}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: plain, namespace: shop}
+spec:
+  containers: [{name: app, image: localhost:5000/curl, command: [sleep, infinity]}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: client, namespace: shop, labels: {traffic.envoy.enabled: "true"}}
+spec:
+  containers: [{name: app, image: localhost:5000/curl, command: [sleep, infinity]}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: leaving, namespace: shop, labels: {traffic.envoy.enabled: "true"}}
+spec:
+  terminationGracePeriodSeconds: 0
+  containers: [{name: app, image: localhost:5000/curl, command: [sleep, infinity]}]
+`
