@@ -4,7 +4,29 @@ import (
 	"fmt"
 	"testing"
 	"time"
+
+	"github.com/kubernetes-traffic-manager/traffic/xds/serve"
 )
+
+// TestTokenIsMeantForTheControlPlane: the audience is written down on both sides, and a token that is meant for another is
+// refused, so that no pod would get its configuration.
+func TestTokenIsMeantForTheControlPlane(t *testing.T) {
+	ca, _ := certificates(t)
+	var audiences []string
+	for _, volume := range injected(t, config(ca, 1)).Spec.Volumes {
+		if volume.Projected == nil {
+			continue
+		}
+		for _, source := range volume.Projected.Sources {
+			if source.ServiceAccountToken != nil {
+				audiences = append(audiences, source.ServiceAccountToken.Audience)
+			}
+		}
+	}
+	if len(audiences) != 1 || audiences[0] != serve.Audience {
+		t.Errorf("the pod's tokens are meant for %q, the control plane takes those for %q", audiences, serve.Audience)
+	}
+}
 
 // TestTokenRotation: the kubelet renews the token by swapping the volume's folder; from then on a new stream carries the new
 // one, however often that happens.

@@ -6,12 +6,13 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/kubernetes-traffic-manager/traffic/webhook/inject"
 	"github.com/kubernetes-traffic-manager/traffic/webhook/patch"
 )
 
 // An object is what is read of anything that is labelled: its metadata, and its pod template if it has one.
 type object struct {
-	Metadata metadata `json:"metadata"`
+	Metadata inject.Metadata `json:"metadata"`
 	Spec     struct {
 		Template    jsontext.Value `json:"template"`
 		JobTemplate struct {
@@ -26,15 +27,8 @@ type object struct {
 	path     patch.Path
 }
 
-type metadata struct {
-	Name         string            `json:"name"`
-	GenerateName string            `json:"generateName"`
-	Labels       map[string]string `json:"labels"`
-	Annotations  map[string]string `json:"annotations"`
-}
-
 type template struct {
-	Metadata *metadata `json:"metadata"`
+	Metadata *inject.Metadata `json:"metadata"`
 	raw      jsontext.Value
 }
 
@@ -44,7 +38,7 @@ type servicePort struct {
 
 func decode(raw []byte) (*object, error) {
 	var o object
-	if err := json.Unmarshal(raw, &o, decoding); err != nil {
+	if err := json.Unmarshal(raw, &o, inject.Decoding); err != nil {
 		return nil, fmt.Errorf("decode object: %w", err)
 	}
 	text := o.Spec.Template
@@ -57,15 +51,8 @@ func decode(raw []byte) (*object, error) {
 		return &o, nil
 	}
 	o.template = &template{raw: text}
-	if err := json.Unmarshal(text, o.template, decoding); err != nil {
+	if err := json.Unmarshal(text, o.template, inject.Decoding); err != nil {
 		return nil, fmt.Errorf("decode pod template: %w", err)
 	}
 	return &o, nil
-}
-
-func (o *object) name() string {
-	if o.Metadata.Name != "" {
-		return o.Metadata.Name
-	}
-	return o.Metadata.GenerateName
 }

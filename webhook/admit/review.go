@@ -15,6 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/kubernetes-traffic-manager/traffic/webhook/inject"
 	"github.com/kubernetes-traffic-manager/traffic/webhook/patch"
 )
 
@@ -47,10 +48,6 @@ type answer struct {
 	patch    []patch.Operation
 	warnings []string
 }
-
-// decoding is as the API server reads: names of members are compared exactly, which is the default, and each is there once,
-// which is not worth checking.
-var decoding = jsontext.AllowDuplicateNames(true)
 
 // An httpError is an answer that is no review. The API server then does what the entry's failure policy says: a pod or
 // workload is not written, and an object that is only warned about is.
@@ -122,7 +119,7 @@ func readReview(r *http.Request) (*request, error) {
 		return nil, fmt.Errorf("read review: %w", err)
 	}
 	var v review
-	if err := json.Unmarshal(body.Bytes(), &v, decoding); err != nil {
+	if err := json.Unmarshal(body.Bytes(), &v, inject.Decoding); err != nil {
 		return nil, fmt.Errorf("decode review: %w", err)
 	}
 	if v.APIVersion != admissionv1.SchemeGroupVersion.String() || v.Kind != "AdmissionReview" || v.Request == nil {

@@ -77,7 +77,7 @@ func tooLate(kind label.Kind, o, old *object) []string {
 		return []string{label.EnabledKey + " acts when a pod is created: this one stays as it is"}
 	case label.Namespace:
 		return []string{fmt.Sprintf("%s acts on pods that are created from now on: kubectl rollout restart -n %s deployment",
-			label.EnabledKey, o.name())}
+			label.EnabledKey, o.Metadata.DisplayName())}
 	default:
 		return nil
 	}

@@ -42,7 +42,7 @@ func (h workloads) answer(r *request) (answer, error) {
 		}
 		warnings = append(warnings, about...)
 	}
-	h.log.Info("a workload's label", "kind", string(kind), "namespace", r.Namespace, "name", o.name(),
+	h.log.Info("a workload's label", "kind", string(kind), "namespace", r.Namespace, "name", o.Metadata.DisplayName(),
 		"value", o.Metadata.Labels[label.EnabledKey], "result", c.result)
 	return answer{result: c.result, patch: c.patch, warnings: bounded(describe(kind, o), warnings)}, nil
 }
@@ -65,5 +65,5 @@ func (h workloads) change(o *object, kind label.Kind, operation admissionv1.Oper
 
 // describe names an object as kubectl does.
 func describe(kind label.Kind, o *object) string {
-	return strings.ToLower(string(kind)) + " " + o.name()
+	return strings.ToLower(string(kind)) + " " + o.Metadata.DisplayName()
 }

@@ -17,10 +17,8 @@ import (
 	"github.com/kubernetes-traffic-manager/traffic/xds/label"
 )
 
-// Annotations that an injected pod gets, besides redirect.Annotation.
+// Annotations that an injected pod gets, besides label.ProxyAnnotation and redirect.Annotation.
 const (
-	// ProxyAnnotation marks pods that have an Envoy; Prometheus keeps those where it is set.
-	ProxyAnnotation = "traffic.envoy.proxy"
 	// BootstrapAnnotation is the BootstrapVersion that the pod will live with.
 	BootstrapAnnotation = "traffic.envoy.bootstrap-version"
 	// TokenFileAnnotation holds a file of Envoy's, which the pod mounts through the downward API.
@@ -74,9 +72,9 @@ func New(c Config) (*Injector, error) {
 		return nil, err
 	}
 	i := &Injector{config: c, annotations: map[string]string{
-		ProxyAnnotation:     "sidecar",
-		BootstrapAnnotation: BootstrapVersion,
-		TokenFileAnnotation: tokenFile,
+		label.ProxyAnnotation: "sidecar",
+		BootstrapAnnotation:   BootstrapVersion,
+		TokenFileAnnotation:   tokenFile,
 	}}
 	if i.containers, err = c.initContainers(); err != nil {
 		return nil, err
@@ -104,7 +102,7 @@ func (i *Injector) Pod(raw []byte) (Result, error) {
 		return Result{}, errors.New("decode pod: no metadata")
 	}
 	result, err := i.pod(p, raw)
-	result.Name = p.name()
+	result.Name = p.Metadata.DisplayName()
 	return result, err
 }
 
@@ -135,7 +133,7 @@ func (i *Injector) Template(raw []byte) ([]string, error) {
 		return nil, err
 	}
 	if p.Metadata == nil {
-		p.Metadata = &metadata{}
+		p.Metadata = &Metadata{}
 	}
 	if outcome, warning := unfit(p); outcome != "" {
 		return []string{warning}, nil
@@ -180,7 +178,7 @@ func unfit(p *pod) (Outcome, string) {
 // isInjected reports whether the pod has our sidecar from an earlier call, with all that belongs to it. The container's
 // content is not compared: by now the API server and other webhooks have added to it.
 func isInjected(p *pod) bool {
-	for _, key := range []string{redirect.Annotation, ProxyAnnotation, BootstrapAnnotation, TokenFileAnnotation} {
+	for _, key := range []string{redirect.Annotation, label.ProxyAnnotation, BootstrapAnnotation, TokenFileAnnotation} {
 		if p.Metadata.Annotations[key] == "" {
 			return false
 		}

@@ -8,22 +8,31 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// decoding is as the API server reads: names of members are compared exactly, which is the default, and each is there once,
+// Decoding is as the API server reads: names of members are compared exactly, which is the default, and each is there once,
 // which is not worth checking.
-var decoding = jsontext.AllowDuplicateNames(true)
+var Decoding = jsontext.AllowDuplicateNames(true)
 
 // A pod is what injection reads of a Pod. It is never written back: patches are made against the bytes received, so
 // fields that are not here, and fields of later Kubernetes versions, stay as they are.
 type pod struct {
-	Metadata *metadata `json:"metadata"`
+	Metadata *Metadata `json:"metadata"`
 	Spec     *podSpec  `json:"spec"`
 }
 
-type metadata struct {
+// Metadata is what is read of the metadata of any object.
+type Metadata struct {
 	Name         string            `json:"name"`
 	GenerateName string            `json:"generateName"`
 	Labels       map[string]string `json:"labels"`
 	Annotations  map[string]string `json:"annotations"`
+}
+
+// DisplayName is what the object is called, or what its name will begin with.
+func (m *Metadata) DisplayName() string {
+	if m.Name != "" {
+		return m.Name
+	}
+	return m.GenerateName
 }
 
 type podSpec struct {
@@ -66,7 +75,7 @@ type operatingSystem struct {
 // decode reads a Pod, or a pod template, which has the same shape.
 func decode(raw []byte) (*pod, error) {
 	var p pod
-	if err := json.Unmarshal(raw, &p, decoding); err != nil {
+	if err := json.Unmarshal(raw, &p, Decoding); err != nil {
 		return nil, fmt.Errorf("decode pod: %w", err)
 	}
 	if p.Spec == nil {
@@ -82,18 +91,10 @@ func rawInitContainers(raw []byte) ([]jsontext.Value, error) {
 			InitContainers []jsontext.Value `json:"initContainers"`
 		} `json:"spec"`
 	}
-	if err := json.Unmarshal(raw, &p, decoding); err != nil {
+	if err := json.Unmarshal(raw, &p, Decoding); err != nil {
 		return nil, fmt.Errorf("decode init containers: %w", err)
 	}
 	return p.Spec.InitContainers, nil
-}
-
-// name is what the pod is called, or will begin with.
-func (p *pod) name() string {
-	if p.Metadata.Name != "" {
-		return p.Metadata.Name
-	}
-	return p.Metadata.GenerateName
 }
 
 // containers returns all containers of the pod, in the order in which they start.

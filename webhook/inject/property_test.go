@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/kubernetes-traffic-manager/traffic/cni-plugin/redirect"
+	"github.com/kubernetes-traffic-manager/traffic/xds/label"
 )
 
 // corpus returns the pods of testdata/corpus.yaml as JSON, by name.
@@ -102,7 +103,7 @@ func withoutOurs(after, before map[string]any) map[string]any {
 
 	metadata := after["metadata"].(map[string]any)
 	annotations := metadata["annotations"].(map[string]any)
-	for _, key := range []string{redirect.Annotation, ProxyAnnotation, BootstrapAnnotation, TokenFileAnnotation} {
+	for _, key := range []string{redirect.Annotation, label.ProxyAnnotation, BootstrapAnnotation, TokenFileAnnotation} {
 		delete(annotations, key)
 	}
 	restore(metadata, before["metadata"].(map[string]any), "annotations", len(annotations))

@@ -15,7 +15,8 @@ const (
 	portPrefix = "traffic.port."
 )
 
-// ProxyAnnotation is what the webhook writes on each pod that has an Envoy. It is not a label: users do not set it.
+// ProxyAnnotation is what the webhook writes on each pod that has an Envoy; Prometheus keeps the pods where it is set. It is not
+// a label: users do not set it.
 const ProxyAnnotation = "traffic.envoy.proxy"
 
 // PortKey is the key that opens that port.
