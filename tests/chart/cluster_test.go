@@ -84,6 +84,7 @@ func TestAPIServerGrantsNoMore(t *testing.T) {
 		{"traffic-control", "list", "endpointslices.discovery.k8s.io", yes},
 		{"traffic-control", "create", "tokenreviews.authentication.k8s.io", yes},
 		{"traffic-control", "create", "events.events.k8s.io", yes},
+		{"traffic-control", "patch", "events.events.k8s.io", no},
 		{"traffic-control", "patch", "pods", no},
 		{"traffic-control", "update", "services", no},
 		{"traffic-control", "list", "secrets", no},
