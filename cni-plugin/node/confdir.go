@@ -28,6 +28,7 @@ type change struct {
 
 // planInstall lists what must change in the runtime's configuration folder for
 // pods that start from now on to reach our plugin: nothing, if they do already.
+// With an error, the changes are those that keep other pods starting.
 func planInstall(dir string, entry []byte) ([]change, error) {
 	active, err := activeFile(dir)
 	if err != nil {
@@ -48,6 +49,11 @@ func planInstall(dir string, entry []byte) ([]change, error) {
 	}
 	if err != nil {
 		return nil, fmt.Errorf("active CNI configuration %s: %w", active, err)
+	}
+	if err := checkVersion(want); err != nil {
+		// An entry from before, when list or plugin had another version, fails every pod.
+		changes, uninstallErr := planUninstall(dir)
+		return changes, errors.Join(fmt.Errorf("active CNI configuration %s: %w", active, err), uninstallErr)
 	}
 	var changes []change
 	if string(have) != string(want) {

@@ -178,11 +178,58 @@ func TestInstallWithoutNetwork(t *testing.T) {
 	}
 }
 
+// A plugin that is called with a version that it does not speak refuses every
+// pod of the node: it is not chained there, and taken out where it is.
+func TestInstallRefusesVersions(t *testing.T) {
+	for versions, ok := range map[string]bool{
+		``:                       false,
+		`"cniVersion":"",`:       false,
+		`"cniVersion":"0.1.0",`:  false,
+		`"cniVersion":"0.2.0",`:  false,
+		`"cniVersion":"0.3.0",`:  false,
+		`"cniVersion":"0.3.1",`:  true,
+		`"cniVersion":"0.4.0",`:  true,
+		`"cniVersion":"1.0.0",`:  true,
+		`"cniVersion":"1.1.0",`:  true,
+		`"cniVersion":"1.2.0",`:  false,
+		`"cniVersion":"1.0",`:    false,
+		`"cniVersion":"newest",`: false,
+		`"cniVersion":"1.0.0","cniVersions":["0.2.0","1.1.0","0.4.0"],`: true,  // 0.2.0 is never the greatest
+		`"cniVersion":"0.3.0","cniVersions":["1.0.0"],`:                 false, // what older runtimes use
+		`"cniVersions":["1.0.0"],`:                                      false,
+		`"cniVersion":"1.0.0","cniVersions":["1.0.0","1.2.0"],`:         false, // what later runtimes use
+	} {
+		list := `{` + versions + `"name":"a","plugins":[{"type":"bridge"}]}`
+		for _, c := range []struct{ name, file, before, refused string }{
+			{"list", "10-a.conflist", list, list},
+			{"list with our entry", "10-a.conflist", strings.Replace(list, `]}`, `,`+e+`]}`, 1), list},
+			{"single plugin", "10-a.conf", `{` + versions + `"name":"a","type":"bridge"}`, `{` + versions + `"name":"a","type":"bridge"}`},
+		} {
+			if c.file == "10-a.conf" && strings.Contains(versions, "cniVersions") {
+				continue // a key of lists
+			}
+			dir := t.TempDir()
+			write(t, filepath.Join(dir, c.file), []byte(c.before), 0o644)
+			changes, err := planInstall(dir, testEntry(t))
+			if (err == nil) != ok || err != nil && !strings.Contains(err.Error(), "traffic-cni speaks 0.3.1, 0.4.0, 1.0.0, 1.1.0 only") {
+				t.Errorf("%s of %s: %v", c.name, versions, err)
+			}
+			applyAll(t, changes, nil)
+			if got := snapshot(t, dir); !ok && (len(got) != 1 || got[c.file] != "-rw-r--r--\n"+c.refused) {
+				t.Errorf("%s of %s: refused, but the folder is %v", c.name, versions, got)
+			}
+			if got := chained(t, dir); ok && got != plugin.Type {
+				t.Errorf("%s of %s: the runtime ends its chain with %q", c.name, versions, got)
+			}
+		}
+	}
+}
+
 // A file that several names stand for stays one file.
 func TestLinkKeepsItsTarget(t *testing.T) {
 	dir, elsewhere := t.TempDir(), t.TempDir()
 	target := filepath.Join(elsewhere, "real")
-	write(t, target, []byte(`{"name":"a","plugins":[{"type":"bridge"}]}`), 0o640)
+	write(t, target, []byte(`{"cniVersion":"1.0.0","name":"a","plugins":[{"type":"bridge"}]}`), 0o640)
 	link := filepath.Join(dir, "10-a.conflist")
 	if err := os.Symlink(target, link); err != nil {
 		t.Fatal(err)
@@ -241,7 +288,7 @@ func TestInstallBinary(t *testing.T) {
 func TestDerivedFileGoesWithItsOriginal(t *testing.T) {
 	dir := t.TempDir()
 	conf := filepath.Join(dir, "10-net.conf")
-	write(t, conf, []byte(`{"name":"pods","type":"bridge"}`), 0o644)
+	write(t, conf, []byte(`{"cniVersion":"1.0.0","name":"pods","type":"bridge"}`), 0o644)
 	changes, err := planInstall(dir, testEntry(t))
 	applyAll(t, changes, err)
 	if got := snapshot(t, dir); len(got) != 2 {
@@ -250,7 +297,7 @@ func TestDerivedFileGoesWithItsOriginal(t *testing.T) {
 	if err := os.Remove(conf); err != nil {
 		t.Fatal(err)
 	}
-	write(t, filepath.Join(dir, "20-net.conflist"), []byte(`{"name":"pods","plugins":[{"type":"ptp"}]}`), 0o644)
+	write(t, filepath.Join(dir, "20-net.conflist"), []byte(`{"cniVersion":"1.0.0","name":"pods","plugins":[{"type":"ptp"}]}`), 0o644)
 	changes, err = planInstall(dir, testEntry(t))
 	applyAll(t, changes, err)
 	if got := snapshot(t, dir); len(got) != 1 || !strings.Contains(got["20-net.conflist"], plugin.Type) {

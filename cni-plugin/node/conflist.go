@@ -7,6 +7,10 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/containernetworking/cni/pkg/version"
 
 	"github.com/kubernetes-traffic-manager/traffic/cni-plugin/plugin"
 )
@@ -85,6 +89,37 @@ func isChained(list []byte, plugins []element, entry []byte) bool {
 func equalJSON(a, b []byte) bool {
 	var x, y any
 	return json.Unmarshal(a, &x) == nil && json.Unmarshal(b, &y) == nil && reflect.DeepEqual(x, y)
+}
+
+// checkVersion reports a conflist that a runtime may use with a version of the
+// CNI specification that our plugin does not speak: the plugin would then refuse
+// every pod of the node. Runtimes before 1.1.0 use cniVersion, later ones the
+// greatest of cniVersions that they know.
+func checkVersion(list []byte) error {
+	var keys struct {
+		CNIVersion  string   `json:"cniVersion"`
+		CNIVersions []string `json:"cniVersions"`
+	}
+	if err := json.Unmarshal(list, &keys); err != nil {
+		return err
+	}
+	greatest := keys.CNIVersion
+	for _, v := range keys.CNIVersions {
+		newer, err := version.GreaterThan(v, greatest)
+		if err != nil {
+			return fmt.Errorf("key cniVersions: %w", err)
+		}
+		if newer {
+			greatest = v
+		}
+	}
+	speaks := plugin.Versions().SupportedVersions()
+	for _, v := range []string{keys.CNIVersion, greatest} {
+		if !slices.Contains(speaks, v) {
+			return fmt.Errorf("version %q: traffic-cni speaks %s only and would refuse every pod; set cniVersion, and cniVersions if it is there, to these", v, strings.Join(speaks, ", "))
+		}
+	}
+	return nil
 }
 
 // spaceBefore is the white space that ends at offset: the indentation of the

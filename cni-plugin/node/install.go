@@ -43,10 +43,7 @@ func (i *installer) pass() (rewritten bool, err error) {
 		return false, err
 	}
 	changes, err := planInstall(i.confDir, entry)
-	if err != nil {
-		return false, err
-	}
-	return len(changes) > 0, i.applyAll(changes)
+	return len(changes) > 0, errors.Join(err, i.applyAll(changes))
 }
 
 func (i *installer) binary() string {

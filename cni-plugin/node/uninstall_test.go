@@ -85,7 +85,7 @@ func TestUninstall(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			n := newNode(t)
-			n.conflist("10-net.conf", `{"name":"pods","type":"bridge"}`)
+			n.conflist("10-net.conf", `{"cniVersion":"1.0.0","name":"pods","type":"bridge"}`)
 			n.conflist("20-old.conflist", strings.Replace(bridge, "\n  ]", `,`+e+"\n  ]", 1))
 			n.conflist("30-other.conflist", bridge)
 			path := n.runPod("web", injected)
@@ -97,7 +97,7 @@ func TestUninstall(t *testing.T) {
 				t.Fatal(err)
 			}
 			want := map[string]string{
-				"10-net.conf":       "-rw-r--r--\n" + `{"name":"pods","type":"bridge"}`,
+				"10-net.conf":       "-rw-r--r--\n" + `{"cniVersion":"1.0.0","name":"pods","type":"bridge"}`,
 				"20-old.conflist":   "-rw-r--r--\n" + bridge,
 				"30-other.conflist": "-rw-r--r--\n" + bridge,
 			}

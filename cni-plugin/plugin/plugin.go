@@ -12,6 +12,7 @@ import (
 
 	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/containernetworking/cni/pkg/types"
+	"github.com/containernetworking/cni/pkg/version"
 	"github.com/containernetworking/plugins/pkg/ns"
 
 	"github.com/kubernetes-traffic-manager/traffic/cni-plugin/apply"
@@ -22,6 +23,12 @@ import (
 // first one whose results can be chained as they are today. The newest is the
 // library's.
 const MinVersion = "0.3.1"
+
+// Versions are the versions of the CNI specification that are spoken. A runtime
+// that calls with another is refused, whatever the pod.
+func Versions() version.PluginInfo {
+	return version.VersionsStartingFrom(MinVersion)
+}
 
 // codeRedirect is the CNI error code of a pod that cannot be redirected; codes
 // from 100 on are a plugin's own.

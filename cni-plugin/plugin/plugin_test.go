@@ -10,7 +10,6 @@ import (
 
 	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/containernetworking/cni/pkg/types"
-	"github.com/containernetworking/cni/pkg/version"
 	"github.com/containernetworking/plugins/pkg/ns"
 
 	"github.com/kubernetes-traffic-manager/traffic/cni-plugin/apply"
@@ -46,7 +45,7 @@ func (r *recorder) plugin(stdout *bytes.Buffer) Plugin {
 	return Plugin{Stdout: stdout, In: r.in, Resolve: func(name string) (string, error) { return name, r.note("resolve") }}
 }
 
-var versions = version.VersionsStartingFrom(MinVersion).SupportedVersions()
+var versions = Versions().SupportedVersions()
 
 // results are what the plugin before ours may print, with odd spacing and a
 // field that no library knows, because ours must hand it on as it is.

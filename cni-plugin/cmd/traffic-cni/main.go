@@ -8,7 +8,6 @@ import (
 	"runtime/debug"
 
 	"github.com/containernetworking/cni/pkg/skel"
-	"github.com/containernetworking/cni/pkg/version"
 
 	"github.com/kubernetes-traffic-manager/traffic/cni-plugin/apply"
 	"github.com/kubernetes-traffic-manager/traffic/cni-plugin/plugin"
@@ -20,7 +19,7 @@ func main() {
 
 func run() int {
 	p := plugin.Plugin{Stdout: os.Stdout, In: apply.In, Resolve: apply.Resolve}
-	err := skel.PluginMainFuncsWithError(p.Funcs(), version.VersionsStartingFrom(plugin.MinVersion), about())
+	err := skel.PluginMainFuncsWithError(p.Funcs(), plugin.Versions(), about())
 	if err == nil {
 		return 0
 	}
