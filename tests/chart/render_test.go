@@ -12,6 +12,8 @@ import (
 	"github.com/rogpeppe/go-internal/diff"
 	"golang.org/x/tools/txtar"
 	admissionv1 "k8s.io/api/admissionregistration/v1"
+
+	"github.com/kubernetes-traffic-manager/traffic/xds/label"
 )
 
 const defaultGolden = "testdata/default.yaml"
@@ -182,19 +184,37 @@ func excludes(webhook admissionv1.MutatingWebhook, namespace string) bool {
 	return false
 }
 
+// notes is what helm tells whoever installs the chart.
+func notes(t *testing.T, arguments ...string) string {
+	t.Helper()
+	output, complaint, err := run(t, append([]string{"install", "traffic", chartDir, "-n", namespace, "--dry-run=client"}, arguments...)...)
+	if err != nil {
+		t.Fatal(complaint)
+	}
+	_, notes, found := strings.Cut(output, "NOTES:")
+	if !found {
+		t.Fatal("there are no notes")
+	}
+	return notes
+}
+
+// A pod that keeps its Envoy after the uninstall is cut off at Envoy's next start: who uninstalls must find those pods.
+func TestUninstallTellsWhichPodsToRoll(t *testing.T) {
+	readme, err := os.ReadFile(filepath.Join(chartDir, "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	command := "kubectl get pods -A -o custom-columns='NAMESPACE:.metadata.namespace,NAME:.metadata.name,ENVOY:.metadata.annotations." +
+		strings.ReplaceAll(label.ProxyAnnotation, ".", `\.`) + "' | grep sidecar\n"
+	for name, text := range map[string]string{"README.md": string(readme), "the notes": notes(t)} {
+		if !strings.Contains(text, command) || !strings.Contains(text, "helm uninstall") {
+			t.Errorf("%s does not tell of helm uninstall and of\n%s", name, command)
+		}
+	}
+}
+
 // Whoever installs the product must learn what opting in closes, or that it closes nothing.
 func TestNotesTellWhatOptingInCloses(t *testing.T) {
-	notes := func(set string) string {
-		output, complaint, err := run(t, "install", "traffic", chartDir, "-n", namespace, "--dry-run=client", "--set", set)
-		if err != nil {
-			t.Fatal(complaint)
-		}
-		_, notes, found := strings.Cut(output, "NOTES:")
-		if !found {
-			t.Fatal("there are no notes")
-		}
-		return notes
-	}
 	for set, want := range map[string][]string{
 		"outbound.defaultPolicy=block": {
 			"OPTING IN CLOSES ALL OUTGOING TCP TRAFFIC THAT NO LABEL OPENS, but for DNS and the Kubernetes API.",
@@ -204,14 +224,14 @@ func TestNotesTellWhatOptingInCloses(t *testing.T) {
 		"outbound.kubernetesAPI=false":       {"THAT NO LABEL OPENS, but for DNS. What"},
 		"outbound.defaultPolicy=passthrough": {"pass through Envoy unchanged"},
 	} {
-		text := notes(set)
+		text := notes(t, "--set", set)
 		for _, words := range want {
 			if !strings.Contains(text, words) {
 				t.Errorf("with %s the notes lack %q:\n%s", set, words, text)
 			}
 		}
 	}
-	if strings.Contains(notes("outbound.defaultPolicy=passthrough"), "CLOSES") {
+	if strings.Contains(notes(t, "--set", "outbound.defaultPolicy=passthrough"), "CLOSES") {
 		t.Error("with passthrough the notes say that something is closed")
 	}
 }
