@@ -88,10 +88,24 @@ func TestAppliedTellsWhoRejected(t *testing.T) {
 	b.wantAll("route: r")
 	wantApplied(t, done, Applied{Proxies: 2, Acknowledged: 1, Rejected: 1})
 
-	// Published again after something else: the proxy still refuses it, although it is not asked.
-	done = published(s, set(route("r", 1)))
+	// Published again before the proxy saw anything else: it is not asked, and refuses it still.
+	s.Publish(set(route("q", 2)), nil)
+	inFlight := a.want("route: q")
+	b.wantAll("route: q")
+	s.Publish(set(route("r", 3)), nil)
 	b.wantAll("route: r")
-	wantApplied(t, done, Applied{Proxies: 2, Acknowledged: 2})
+	done = published(s, set(route("r", 2)))
+	b.wantAll("route: r")
+	a.ack(inFlight)
+	wantApplied(t, done, Applied{Proxies: 2, Acknowledged: 1, Rejected: 1})
+	a.quiet()
+
+	// Published again after the proxy took another: it is asked again.
+	s.Publish(set(route("r", 4)), nil)
+	a.wantAll("route: r")
+	a.quiet()
+	s.Publish(set(route("r", 2)), nil)
+	a.wantAll("route: r")
 }
 
 func TestAppliedDoesNotWaitForTheGone(t *testing.T) {

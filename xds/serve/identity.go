@@ -80,6 +80,8 @@ func authenticate(ctx context.Context, a Authenticator) (Identity, error) {
 		return id, nil
 	case errors.Is(err, ErrRefused):
 		return Identity{}, &refusal{"token", codes.Unauthenticated, err}
+	case ctx.Err() != nil:
+		return Identity{}, ctx.Err() // it went away
 	default:
 		return Identity{}, &refusal{"token_review", codes.Unavailable, err}
 	}

@@ -151,7 +151,6 @@ func (s *subscription) resolve(name string, m mark, published *record) (it item,
 		}
 		return it, m.force
 	}
-	delete(s.rejected, name)
 	return it, m.force || have == nil || have.Version != published.Version
 }
 

@@ -102,6 +102,21 @@ func TestAChangeWaitsForNoLaterChange(t *testing.T) {
 	p.quiet()
 }
 
+// Two changes of a route that are sent together wait for what the later one needs.
+func TestCoalescedChangesWaitForTheLater(t *testing.T) {
+	s, p := oneService(t)
+	s.Publish(set(route("r", 2)), nil)
+	inFlight := p.want("route: r")
+	s.Publish(set(route("r", 3)), nil)
+	s.Publish(set(staticCluster("new", 1), route("r", 4)), nil)
+	c := p.want("cluster: new")
+	p.ack(inFlight)
+	p.quiet()
+	p.ack(c)
+	p.wantAll("route: r")
+	p.quiet()
+}
+
 // A cluster that the proxy refuses will not ask for endpoints: routes do not wait for them.
 func TestARefusedClusterHoldsUpNothing(t *testing.T) {
 	s, p := oneService(t)

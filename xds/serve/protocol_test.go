@@ -2,21 +2,30 @@ package serve
 
 import (
 	"testing"
+	"testing/synctest"
+	"time"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 )
 
 // A control plane that starts knows nothing yet: a proxy that reconnects to it must keep what it has.
 func TestNothingIsAnsweredBeforeTheFirstPublish(t *testing.T) {
-	s := startServer(t)
-	p := s.connect(t, "a")
-	p.send(&discoveryv3.DeltaDiscoveryRequest{
-		TypeUrl: clusters, InitialResourceVersions: map[string]string{"kept": cluster("kept", 1).Version, "gone": "0"},
+	synctest.Test(t, func(t *testing.T) {
+		s := startServer(t)
+		p := s.connect(t, "a")
+		p.send(&discoveryv3.DeltaDiscoveryRequest{
+			TypeUrl: clusters, InitialResourceVersions: map[string]string{"kept": cluster("kept", 1).Version, "gone": "0"},
+		})
+		p.subscribe(endpoints, "kept", "unknown")
+		time.Sleep(time.Hour / 4) // on a fake clock: every deadline there is has passed
+		select {
+		case r := <-p.got:
+			t.Fatalf("received %q, want nothing", describe(r))
+		default:
+		}
+		s.Publish(set(cluster("kept", 1), endpoint("kept", 1), cluster("new", 1)), nil)
+		p.wantAll("cluster: new", "endpoint: kept -unknown", "cluster: -gone")
 	})
-	p.subscribe(endpoints, "kept")
-	s.Publish(set(cluster("kept", 1), endpoint("kept", 1), cluster("new", 1)), nil)
-	// Everything in one response: nothing was said before.
-	p.wantAll("cluster: new", "endpoint: kept", "cluster: -gone")
 }
 
 // A proxy that starts waits for clusters and listeners even if there are none.
@@ -37,10 +46,13 @@ func TestAReSubscriptionIsAnswered(t *testing.T) {
 	p := s.connect(t, "a")
 	p.subscribe(clusters, "*")
 	p.subscribe(endpoints, "c")
-	p.wantAll("cluster: c", "endpoint: c")
+	p.subscribe(routes, "r")
+	p.wantAll("cluster: c", "endpoint: c", "route: r")
 	p.quiet()
 	p.subscribe(endpoints, "c")
 	p.wantAll("endpoint: c")
+	p.subscribe(routes, "r")
+	p.wantAll("route: r")
 	p.subscribe(clusters, "*")
 	p.wantAll("cluster: c", "endpoint: c")
 	p.quiet()
@@ -130,6 +142,37 @@ func TestAStaleNonceIsIgnored(t *testing.T) {
 	p.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: routes, ResponseNonce: first.GetNonce(), ResourceNamesSubscribe: []string{"more"}})
 	p.ack(second)
 	p.wantAll("route: r -more")
+	p.quiet()
+}
+
+// What changes while its response is in flight is compared with what the proxy has after it, not before.
+func TestAChangeDuringTheFlight(t *testing.T) {
+	s := startServer(t)
+	s.Publish(set(listener("l", "", 1)), nil)
+	p := s.connect(t, "a")
+	p.subscribe(listeners)
+	inFlight := p.want("listener: l")
+	s.Publish(remove(listeners, "l"), nil)
+	p.quiet()
+	p.ack(inFlight)
+	p.wantAll("listener: -l")
+	p.quiet()
+}
+
+// A name that is dropped and wanted again while its response is in flight, and gone before the proxy takes it.
+func TestANameDroppedAndWantedAgainDuringTheFlight(t *testing.T) {
+	s := startServer(t)
+	s.Publish(set(staticCluster("a", 1), staticCluster("b", 1)), nil)
+	p := s.connect(t, "a")
+	p.subscribe(clusters, "b")
+	inFlight := p.want("cluster: b")
+	p.unsubscribe(clusters, "b")
+	p.quiet()
+	s.Publish(remove(clusters, "b"), nil) // of no interest now
+	p.subscribe(clusters, "*")
+	p.quiet()
+	p.ack(inFlight) // and so the proxy has it
+	p.wantAll("cluster: a -b")
 	p.quiet()
 }
 

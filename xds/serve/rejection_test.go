@@ -73,6 +73,27 @@ func TestAChangedClusterOfRejectedEndpointsGetsTheLastGoodOnes(t *testing.T) {
 	}
 }
 
+// Envoy applies a refused response in part: nobody knows what it has of it.
+func TestAPartIsSentAgainEvenIfItWasTakenBack(t *testing.T) {
+	s := startServer(t)
+	s.Publish(set(route("r", 1), route("q", 1)), nil)
+	p := s.connect(t, "a")
+	p.subscribe(routes, "r", "q")
+	p.wantAll("route: q r")
+	s.Publish(set(route("r", 2), route("q", 2)), nil)
+	inFlight := p.want("route: q r")
+	s.Publish(set(route("r", 1)), nil)
+	p.quiet()
+	p.nack(inFlight, "q is bad") // but r may have been applied before q was tried
+	p.nack(p.want("route: q"), "no")
+	r := p.want("route: r")
+	if got := r.GetResources()[0].GetVersion(); got != route("r", 1).Version {
+		t.Errorf("r is version %s, want the one that is published", got)
+	}
+	p.ack(r)
+	p.quiet()
+}
+
 // Envoy stops at the first bad resource of a response and does not always say which it was. It must be found, and
 // everything else must arrive.
 func TestARejectedResponseIsSentAgainInParts(t *testing.T) {

@@ -177,7 +177,7 @@ type Update = envoy.Update
 // that a control plane that starts never takes configuration away: publish the whole state first, in one Update.
 //
 // Applied may be nil; else it is called exactly once, when every proxy that was connected and is concerned by the
-// update has acknowledged it, refused it, or gone; at once when there is none. It must not block or call Publish.
+// update has acknowledged it, refused it, or gone; at once when there is none. It must not block.
 // Publish itself does not wait for proxies. It may be called from several goroutines.
 func (s *Server) Publish(u Update, applied func(Applied)) {
 	t := newTracker(func(a Applied) {

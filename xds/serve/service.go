@@ -67,6 +67,9 @@ func (s *Server) admit(ctx context.Context) (Identity, error) {
 	turn, cancel := context.WithTimeout(ctx, admitTimeout)
 	defer cancel()
 	if err := s.newStreams.Wait(turn); err != nil {
+		if ctx.Err() != nil {
+			return Identity{}, ctx.Err() // it went away
+		}
 		return Identity{}, &refusal{"overload", codes.Unavailable, fmt.Errorf("too many new streams: %w", err)}
 	}
 	return authenticate(ctx, s.config.Authenticator)

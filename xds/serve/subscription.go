@@ -240,7 +240,7 @@ func (s *subscription) acknowledge() {
 		if !ok && s.wildcard { // dropped and wanted again meanwhile, when changes of it went unnoticed
 			s.mark(it.name, mark{first: it.mark.first, last: it.mark.last})
 		}
-		if it.record != nil && s.rejected[it.name] == it.record.Version {
+		if it.record != h.have { // not merely the last good one again
 			delete(s.rejected, it.name)
 		}
 	}

@@ -41,6 +41,35 @@ func TestPingsOfAnIdleProxyAreWelcome(t *testing.T) {
 	})
 }
 
+// A replica that stops tells its proxies to go to another, and does not wait for them.
+func TestStopping(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := startServer(t)
+		s.Publish(set(route("r", 1)), nil)
+		p, silent := s.connect(t, "a"), s.connect(t, "b")
+		p.subscribe(routes, "r")
+		p.wantAll("route: r")
+		done := published(s, set(route("r", 2)))
+		p.want("route: r")
+		began := time.Now()
+		go s.close()
+		if code := p.ended(); code != codes.Unavailable {
+			t.Errorf("status %v, want %v", p.err, codes.Unavailable)
+		}
+		if took := time.Since(began); took != 0 {
+			t.Errorf("it took %v", took)
+		}
+		if a := <-done; a.Gone != 1 {
+			t.Errorf("applied: %+v", a)
+		}
+		silent.ended()
+		s.close()
+		if took := time.Since(began); took > stopTimeout {
+			t.Errorf("it took %v", took)
+		}
+	})
+}
+
 // Proxies spread over the replicas again, and their tokens are checked again, at least twice an hour.
 func TestConnectionsEndByAge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
