@@ -78,8 +78,8 @@ func (m *Mesh) SetPod(p *corev1.Pod) {
 	m.replacePod(Object{Kind: string(label.Pod), Namespace: p.Namespace, Name: p.Name}, projectPod(p))
 }
 
-// SetWorkload adds or replaces a Deployment, StatefulSet or DaemonSet with the labels of its pod template, or a
-// ReplicaSet, whose template does not matter.
+// SetWorkload adds or replaces a Deployment, StatefulSet or DaemonSet with the labels of its pod template; a ReplicaSet,
+// whose template does not matter; or a Namespace, Job or CronJob, whose labels concern no Service and have problems only.
 func (m *Mesh) SetWorkload(kind string, meta *metav1.ObjectMeta, template map[string]string) {
 	m.replaceWorkload(Object{Kind: kind, Namespace: meta.Namespace, Name: meta.Name}, projectWorkload(kind, meta, template))
 }

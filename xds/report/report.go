@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -187,8 +188,10 @@ func (r *Reporter) tell(ctx context.Context, o mesh.Object, key string) error {
 		return nil
 	}
 	now := time.Now()
-	_, err := r.config.Client.EventsV1().Events(o.Namespace).Create(ctx, &eventsv1.Event{
-		ObjectMeta:          metav1.ObjectMeta{Namespace: o.Namespace, GenerateName: o.Name + "-"},
+	// The Events of a Namespace are in "default": the API wants that of objects that are in no namespace.
+	namespace := cmp.Or(o.Namespace, metav1.NamespaceDefault)
+	_, err := r.config.Client.EventsV1().Events(namespace).Create(ctx, &eventsv1.Event{
+		ObjectMeta:          metav1.ObjectMeta{Namespace: namespace, GenerateName: o.Name + "-"},
 		EventTime:           metav1.NewMicroTime(now),
 		ReportingController: Controller,
 		ReportingInstance:   r.config.Identity,

@@ -161,6 +161,21 @@ func TestEventFields(t *testing.T) {
 	})
 }
 
+// TestEventOfANamespace: the API server takes Events on what is in no namespace only in "default".
+func TestEventOfANamespace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAPI()
+		r, stop := a.leader(t)
+		defer stop()
+		r.Report(mesh.Object{Kind: "Namespace", Name: "shop"}, []label.Problem{problem("traffic.envoy.enabled", "yes")})
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if len(a.sent) != 1 || a.sent[0].Namespace != "default" || a.sent[0].Regarding.Namespace != "" {
+			t.Errorf("sent %+v", a.sent)
+		}
+	})
+}
+
 // TestRefused: while the API server takes no Events, they are kept.
 func TestRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -6,9 +6,11 @@ import (
 	"fmt"
 
 	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/metadata"
@@ -26,6 +28,9 @@ var apiVersions = map[string]string{
 	string(label.Deployment):  "apps/v1",
 	string(label.StatefulSet): "apps/v1",
 	string(label.DaemonSet):   "apps/v1",
+	string(label.Namespace):   "v1",
+	string(label.Job):         "batch/v1",
+	string(label.CronJob):     "batch/v1",
 }
 
 // A Source is the informers of everything that the mesh is told of. Its events are for one Watcher.
@@ -48,7 +53,11 @@ func NewSource(client kubernetes.Interface, meta metadata.Interface) (*Source, e
 	core, apps := s.objects.Core().V1(), s.objects.Apps().V1()
 	// Of ReplicaSets, of which there are many, only the metadata is asked for: they tell a pod's Deployment.
 	replicaSets := s.metadata.ForResource(appsv1.SchemeGroupVersion.WithResource("replicasets"))
+	inCore, inBatch := corev1.SchemeGroupVersion.WithResource, batchv1.SchemeGroupVersion.WithResource
 	return s, errors.Join(
+		s.followLabels(label.Namespace, inCore("namespaces")),
+		s.followLabels(label.Job, inBatch("jobs")),
+		s.followLabels(label.CronJob, inBatch("cronjobs")),
 		s.follow(string(label.Service), core.Services().Informer(), func(m *mesh.Mesh, o any) {
 			m.SetService(o.(*corev1.Service))
 		}),
@@ -90,6 +99,13 @@ func (s *Source) Reference(o mesh.Object) *corev1.ObjectReference {
 		r.UID, r.ResourceVersion = meta.GetUID(), meta.GetResourceVersion()
 	}
 	return r
+}
+
+// followLabels queues what the labels say of objects that only the webhook acts on: a wrong one is told here all the same.
+func (s *Source) followLabels(kind label.Kind, resource schema.GroupVersionResource) error {
+	return s.follow(string(kind), s.metadata.ForResource(resource).Informer(), func(m *mesh.Mesh, o any) {
+		m.SetWorkload(string(kind), &o.(*metav1.PartialObjectMetadata).ObjectMeta, nil)
+	})
 }
 
 // follow queues what an informer tells of objects of a kind.

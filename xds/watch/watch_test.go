@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	apiwatch "k8s.io/apimachinery/pkg/watch"
 	clienttesting "k8s.io/client-go/testing"
 	"k8s.io/client-go/tools/cache"
@@ -108,6 +109,38 @@ func TestProblems(t *testing.T) {
 	c.wantProblem("Service default/db")
 	c.wantLog("no more label problems", "Service default/db")
 	c.wantGauge(1)
+}
+
+// TestProblemsOfTheWebhooksKinds: on a Namespace, Job or CronJob only the webhook acts, and only on what is created from then
+// on. Who labelled one that is there hears of a slip all the same, and nothing that is open changes.
+func TestProblemsOfTheWebhooksKinds(t *testing.T) {
+	labelled := func(apiVersion, kind, namespace, key, value string) *metav1.PartialObjectMetadata {
+		return &metav1.PartialObjectMetadata{
+			TypeMeta:   metav1.TypeMeta{APIVersion: apiVersion, Kind: kind},
+			ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "web", UID: types.UID("of-" + kind), Labels: map[string]string{key: value}},
+		}
+	}
+	c := start(t, nil, append(shop(),
+		labelled("batch/v1", "CronJob", "default", "traffic.envoy.enable", "true"),
+		labelled("batch/v1", "Job", "default", "traffic.endpoint.weight", "10"),
+		labelled("v1", "Namespace", "", "traffic.envoy.enabled", "yes"),
+		labelled("batch/v1", "Job", "other", "traffic.envoy.enabled", "true"),
+	)...)
+	c.wantNext(wholeShop)
+	c.wantProblem("CronJob default/web traffic.envoy.enable=true")
+	c.wantProblem("Job default/web traffic.endpoint.weight=10")
+	c.wantProblem("Namespace web traffic.envoy.enabled=yes")
+	c.wantLog("level=WARN", `object="Namespace web" key=traffic.envoy.enabled value=yes`, "expected true or false")
+	c.wantGauge(3)
+	for o, apiVersion := range map[mesh.Object]string{
+		{Kind: "CronJob", Namespace: "default", Name: "web"}: "batch/v1",
+		{Kind: "Job", Namespace: "default", Name: "web"}:     "batch/v1",
+		{Kind: "Namespace", Name: "web"}:                     "v1",
+	} {
+		if got := c.watcher.source.Reference(o); got.APIVersion != apiVersion || string(got.UID) != "of-"+o.Kind {
+			t.Errorf("the Event on %s is about %+v", o, got)
+		}
+	}
 }
 
 func (c *cluster) wantGauge(want int) {
