@@ -22,9 +22,13 @@ const derivedSuffix = "-traffic-cni.conflist"
 // change is one file to write or, without data, to remove.
 type change struct {
 	path string
+	was  []byte // what the plan was made from; nil if there was no file to read
 	data []byte
 	mode fs.FileMode
 }
+
+// errChanged is wrapped when a file is not what the plan was made from any more.
+var errChanged = errors.New("another program changed it since it was read")
 
 // planInstall lists what must change in the runtime's configuration folder for
 // pods that start from now on to reach our plugin: nothing, if they do already.
@@ -57,7 +61,7 @@ func planInstall(dir string, entry []byte) ([]change, error) {
 	}
 	var changes []change
 	if string(have) != string(want) {
-		changes = append(changes, change{path: target, data: want, mode: mode})
+		changes = append(changes, change{path: target, was: have, data: want, mode: mode})
 	}
 	derived, err := filepath.Glob(filepath.Join(dir, "*"+derivedSuffix))
 	for _, path := range derived {
@@ -96,7 +100,7 @@ func planUninstall(dir string) ([]change, error) {
 			errs = append(errs, fmt.Errorf("%s: %w", path, err))
 			continue
 		}
-		changes = append(changes, change{path: path, data: without, mode: mode})
+		changes = append(changes, change{path: path, was: data, data: without, mode: mode})
 	}
 	return changes, errors.Join(errs...)
 }

@@ -2,8 +2,10 @@ package node
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -241,6 +243,74 @@ func TestLinkKeepsItsTarget(t *testing.T) {
 	}
 	if data, err := os.ReadFile(target); err != nil || !bytes.Contains(data, []byte(plugin.Type)) {
 		t.Errorf("target is %s, %v", data, err)
+	}
+}
+
+// An add-on that writes its file anew while we change it must not get back the
+// content that it replaced.
+func TestKeepsWhatOthersWriteMeanwhile(t *testing.T) {
+	const (
+		before = `{"cniVersion":"1.0.0","name":"a","plugins":[{"type":"bridge"}]}`
+		after  = `{"cniVersion":"1.0.0","name":"a","plugins":[{"type":"bridge"},{"type":"portmap"}]}`
+	)
+	withOurs := func(list string) string { return strings.Replace(list, `]}`, `,`+e+`]}`, 1) }
+	entry := testEntry(t)
+	install := func(dir string) ([]change, error) { return planInstall(dir, entry) }
+	for name, c := range map[string]struct {
+		plan                  func(dir string) ([]change, error)
+		before, written, want string
+	}{
+		"install":               {install, before, after, withOurs(after)},
+		"file removed meantime": {install, before, "", ""},
+		"uninstall":             {planUninstall, withOurs(before), withOurs(after), after},
+	} {
+		n := newNode(t)
+		a := newAgent(n.config, n.client, slog.New(slog.DiscardHandler), n.kernel.in, n.resolve)
+		path := n.conflist("10-a.conflist", c.before)
+		n.conflist("20-b.conflist", after) // is active when there is no other
+		plans := 0
+		changed, err := a.installer.carryOut(func() ([]change, error) {
+			changes, err := c.plan(n.config.ConfDir)
+			if plans++; plans == 1 { // between our read and our rename
+				if err := os.Remove(path); err != nil {
+					t.Error(err)
+				}
+				if c.written != "" {
+					n.conflist("10-a.conflist", c.written)
+				}
+			}
+			return changes, err
+		})
+		if !changed || err != nil || plans != 2 {
+			t.Errorf("%s: changed %v with %d plans, %v", name, changed, plans, err)
+		}
+		if data, _ := os.ReadFile(path); string(data) != c.want {
+			t.Errorf("%s: the file is %s\nwant %s", name, data, c.want)
+		}
+	}
+}
+
+// Between the last look at a file and its replacement nothing is left to do that
+// takes time; and a write that is called off leaves nothing behind.
+func TestLooksRightBeforeReplacing(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "10-a.conflist")
+	write(t, path, []byte("old"), 0o644)
+	err := writeFile(path, []byte("new"), 0o600, func() error {
+		temp, err := filepath.Glob(filepath.Join(dir, tempPattern))
+		if err != nil || len(temp) != 1 {
+			t.Fatalf("temporary files %v, %v", temp, err)
+		}
+		if data, err := os.ReadFile(temp[0]); err != nil || string(data) != "new" {
+			t.Errorf("asked before everything is written: %s, %v", data, err)
+		}
+		return errChanged
+	})
+	if !errors.Is(err, errChanged) {
+		t.Error(err)
+	}
+	if got := snapshot(t, dir); len(got) != 1 || got["10-a.conflist"] != "-rw-r--r--\nold" {
+		t.Errorf("the folder is %v", got)
 	}
 }
 

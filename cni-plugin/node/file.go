@@ -14,7 +14,8 @@ import (
 // ends in none of their extensions.
 const tempPattern = ".traffic-cni-*.tmp"
 
-// apply carries the change out. A link keeps pointing where it did.
+// apply carries the change out. A link keeps pointing where it did, and what
+// another program wrote since the plan was made stays.
 func (c change) apply() error {
 	if c.data == nil {
 		if err := os.Remove(c.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -26,14 +27,24 @@ func (c change) apply() error {
 	if target, err := filepath.EvalSymlinks(path); err == nil {
 		path = target
 	}
-	return writeFile(path, c.data, c.mode)
+	return writeFile(path, c.data, c.mode, c.current)
+}
+
+// current reports a file that another program changed since the plan was made.
+func (c change) current() error {
+	now, _ := os.ReadFile(c.path) // what cannot be read is nil, as in the plan
+	if !bytes.Equal(now, c.was) {
+		return errChanged
+	}
+	return nil
 }
 
 // writeFile writes path in one step: a reader sees the old content or the new.
+// An error of ready, which is asked right before that step, leaves the old.
 //
 // The temporary file is in the same folder: containerd reloads when a name in
 // it goes away, and takes no notice of one that only appears.
-func writeFile(path string, data []byte, mode fs.FileMode) (err error) {
+func writeFile(path string, data []byte, mode fs.FileMode, ready func() error) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(path), tempPattern)
 	if err != nil {
 		return err
@@ -50,6 +61,9 @@ func writeFile(path string, data []byte, mode fs.FileMode) (err error) {
 		err = f.Sync()
 	}
 	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	if err = ready(); err != nil {
 		return err
 	}
 	return os.Rename(f.Name(), path)
@@ -79,7 +93,7 @@ func installBinary(source, path string) (bool, error) {
 	if err == nil && bytes.Equal(have, want) && isExecutable(path) {
 		return false, nil
 	}
-	if err := writeFile(path, want, 0o755); err != nil {
+	if err := writeFile(path, want, 0o755, func() error { return nil }); err != nil {
 		return false, fmt.Errorf("install plugin: %w", err)
 	}
 	return true, nil

@@ -42,8 +42,7 @@ func (i *installer) pass() (rewritten bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	changes, err := planInstall(i.confDir, entry)
-	return len(changes) > 0, errors.Join(err, i.applyAll(changes))
+	return i.carryOut(func() ([]change, error) { return planInstall(i.confDir, entry) })
 }
 
 func (i *installer) binary() string {
@@ -84,6 +83,21 @@ func (i *installer) findBackend() error {
 	i.metrics.backend.WithLabelValues(backend).Set(1)
 	i.log.Info("found how to write redirect rules", "backend", backend, "configured", i.configured)
 	return nil
+}
+
+// carryOut makes the changes of a plan, and plans again when another program
+// wrote a file in the meantime. It says whether there was something to change.
+func (i *installer) carryOut(plan func() ([]change, error)) (changed bool, err error) {
+	const attempts = 5
+	for range attempts {
+		changes, planErr := plan()
+		changed = changed || len(changes) > 0
+		err = errors.Join(planErr, i.applyAll(changes))
+		if !errors.Is(err, errChanged) {
+			break
+		}
+	}
+	return changed, err
 }
 
 func (i *installer) applyAll(changes []change) error {
