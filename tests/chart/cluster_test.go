@@ -82,6 +82,8 @@ func TestAPIServerGrantsNoMore(t *testing.T) {
 	}{
 		{"traffic-control", "watch", "pods", yes},
 		{"traffic-control", "list", "endpointslices.discovery.k8s.io", yes},
+		{"traffic-control", "watch", "namespaces", yes},
+		{"traffic-control", "list", "cronjobs.batch", yes},
 		{"traffic-control", "create", "tokenreviews.authentication.k8s.io", yes},
 		{"traffic-control", "create", "events.events.k8s.io", yes},
 		{"traffic-control", "patch", "events.events.k8s.io", no},
