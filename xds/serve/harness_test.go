@@ -84,6 +84,7 @@ func startServer(t testing.TB, adjust ...func(*Config)) *testServer {
 		KeyFile:       keyFile,
 		Registerer:    s.registry,
 		Logger:        slog.New(slog.NewTextHandler(s.log, nil)),
+		StreamsPerPod: 1000,        // a test of the limit counts by itself
 		Patience:      time.Minute, // tests of deadlines set their own
 		OnReject: func(r Rejection) {
 			s.mu.Lock()

@@ -72,7 +72,7 @@ func (r *refusal) GRPCStatus() *status.Status {
 func authenticate(ctx context.Context, a Authenticator) (Identity, error) {
 	token, ok := bearerToken(ctx)
 	if !ok {
-		return Identity{}, &refusal{"no_token", codes.Unauthenticated, errors.New("no bearer token in the authorization header")}
+		return Identity{}, errNoToken
 	}
 	id, err := a.Authenticate(ctx, token)
 	switch {

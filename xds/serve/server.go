@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -37,6 +38,8 @@ type Config struct {
 	// NewStreams limits how many streams are admitted per second, on average; default 200, with bursts of as many.
 	// A stream above it waits, and is told to come back later when the wait would be long.
 	NewStreams rate.Limit
+	// StreamsPerPod is how many streams one pod may have at once; default 4.
+	StreamsPerPod int
 	// Patience is how long a change waits for a proxy to confirm what it depends on, before it is sent all the same;
 	// default 2 s.
 	Patience time.Duration
@@ -64,6 +67,7 @@ type Server struct {
 	metrics    *metrics
 	store      *store
 	newStreams *rate.Limiter
+	census     census
 	grpc       *grpc.Server
 	// stop is closed when streams are to end.
 	stop chan struct{}
@@ -114,6 +118,7 @@ func newServer(c Config) (*Server, error) {
 		metrics:    m,
 		store:      newStore(),
 		newStreams: rate.NewLimiter(c.NewStreams, max(1, int(c.NewStreams))),
+		census:     census{most: cmp.Or(c.StreamsPerPod, streamsPerPod), count: map[string]int{}},
 		stop:       make(chan struct{}),
 	}
 	s.grpc = grpc.NewServer(s.options(pair)...)

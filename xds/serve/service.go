@@ -38,6 +38,11 @@ func (s *service) DeltaAggregatedResources(w discoveryv3.AggregatedDiscoveryServ
 	if err != nil {
 		return s.refuse(ctx, err)
 	}
+	leave, err := s.census.enter(proxy)
+	if err != nil {
+		return s.refuse(ctx, err)
+	}
+	defer leave()
 	requests, lost := receive(w)
 	first, err := firstRequest(proxy, requests)
 	if err != nil {
@@ -62,8 +67,11 @@ func (s *service) DeltaAggregatedResources(w discoveryv3.AggregatedDiscoveryServ
 // errClosed is the cause in the log when nothing is wrong.
 var errClosed = errors.New("closed by the proxy")
 
-// admit lets the stream wait its turn and asks whose it is.
+// admit lets the stream wait its turn and asks whose it is. One without a token takes no turn from those that have one.
 func (s *Server) admit(ctx context.Context) (Identity, error) {
+	if _, ok := bearerToken(ctx); !ok {
+		return Identity{}, errNoToken
+	}
 	turn, cancel := context.WithTimeout(ctx, admitTimeout)
 	defer cancel()
 	if err := s.newStreams.Wait(turn); err != nil {

@@ -112,6 +112,9 @@ func (s *stream) receive(req *discoveryv3.DeltaDiscoveryRequest) error {
 	}
 	s.store.mu.RLock()
 	defer s.store.mu.RUnlock()
+	if err := s.checkNames(sub, req); err != nil {
+		return err
+	}
 	sub.request(req, s.store.resources[typeURL], s.epoch)
 	return nil
 }
