@@ -73,15 +73,19 @@ func planInstall(dir string, entry []byte) ([]change, error) {
 }
 
 // planUninstall lists what must change for the folder to hold nothing of ours,
-// in files that are not active too.
+// whatever the names of its files: one that somebody moved aside comes back.
 func planUninstall(dir string) ([]change, error) {
-	paths, err := libcni.ConfFiles(dir, []string{".conflist"})
-	if err != nil {
+	files, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("CNI configuration folder: %w", err)
 	}
 	var changes []change
 	var errs []error
-	for _, path := range paths {
+	for _, f := range files {
+		path := filepath.Join(dir, f.Name())
+		if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() || errors.Is(err, fs.ErrNotExist) {
+			continue // holds no configuration, or nothing by now
+		}
 		if strings.HasSuffix(path, derivedSuffix) {
 			changes = append(changes, change{path: path})
 			continue

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -88,6 +89,8 @@ func TestUninstall(t *testing.T) {
 			n.conflist("10-net.conf", `{"cniVersion":"1.0.0","name":"pods","type":"bridge"}`)
 			n.conflist("20-old.conflist", strings.Replace(bridge, "\n  ]", `,`+e+"\n  ]", 1))
 			n.conflist("30-other.conflist", bridge)
+			n.conflist("40-aside.conflist.cilium_bak", strings.Replace(bridge, "\n  ]", `,`+e+"\n  ]", 1))
+			n.conflist("whereabouts.kubeconfig", "clusters: [traffic-cni]")
 			path := n.runPod("web", injected)
 			n.start()
 			n.awaitReady()
@@ -97,9 +100,11 @@ func TestUninstall(t *testing.T) {
 				t.Fatal(err)
 			}
 			want := map[string]string{
-				"10-net.conf":       "-rw-r--r--\n" + `{"cniVersion":"1.0.0","name":"pods","type":"bridge"}`,
-				"20-old.conflist":   "-rw-r--r--\n" + bridge,
-				"30-other.conflist": "-rw-r--r--\n" + bridge,
+				"10-net.conf":                  "-rw-r--r--\n" + `{"cniVersion":"1.0.0","name":"pods","type":"bridge"}`,
+				"20-old.conflist":              "-rw-r--r--\n" + bridge,
+				"30-other.conflist":            "-rw-r--r--\n" + bridge,
+				"40-aside.conflist.cilium_bak": "-rw-r--r--\n" + bridge,
+				"whereabouts.kubeconfig":       "-rw-r--r--\nclusters: [traffic-cni]",
 			}
 			if diff := cmp.Diff(want, snapshot(t, n.config.ConfDir)); diff != "" {
 				t.Errorf("configuration (-want +got):\n%s", diff)
@@ -111,6 +116,26 @@ func TestUninstall(t *testing.T) {
 				t.Error("a pod that runs lost its rules, and with them its policy")
 			}
 		})
+	}
+}
+
+// What lies in the folder and is no file cannot keep an uninstall from ending.
+func TestUninstallPassesOver(t *testing.T) {
+	dir := t.TempDir()
+	path := func(name string) string { return filepath.Join(dir, name) }
+	if err := errors.Join(
+		os.Mkdir(path("folder.conflist"), 0o755),
+		os.Symlink(t.TempDir(), path("folder-elsewhere.conflist")),
+		os.Symlink(path("gone"), path("nowhere.conflist")),
+		syscall.Mkfifo(path("pipe.conflist"), 0o600),
+	); err != nil {
+		t.Fatal(err)
+	}
+	if changes, err := planUninstall(dir); err != nil || len(changes) != 0 {
+		t.Errorf("%v, %v", changes, err)
+	}
+	if changes, err := planUninstall(path("missing")); err != nil || len(changes) != 0 {
+		t.Errorf("no folder: %v, %v", changes, err)
 	}
 }
 
