@@ -41,7 +41,7 @@ func NewEntry(backend string, strictStatus bool) Entry {
 
 // config is what the runtime passes by stdin: our entry, with what it adds.
 type config struct {
-	Entry
+	Entry         Entry           `json:"-"` // read for annotated pods only
 	CNIVersion    string          `json:"cniVersion"`
 	PrevResult    json.RawMessage `json:"prevResult"`
 	RuntimeConfig struct {
@@ -52,15 +52,36 @@ type config struct {
 func parse(stdin []byte) (*config, error) {
 	c := &config{}
 	if err := json.Unmarshal(stdin, c); err != nil {
-		return nil, types.NewError(types.ErrDecodingFailure, "traffic-cni: cannot read the network configuration", err.Error())
+		return nil, unreadable(err)
 	}
-	if c.Backend == "" {
-		c.Backend = apply.Auto
+	if !c.annotated() {
+		return c, nil
 	}
-	if err := apply.ValidateName(c.Backend); err != nil {
-		return nil, types.NewError(types.ErrInvalidNetworkConfig, "traffic-cni: network configuration: "+err.Error(), "")
+	var err error
+	if c.Entry, err = parseEntry(stdin); err != nil {
+		return nil, err
 	}
 	return c, nil
+}
+
+// parseEntry reads and validates our own entry. Nothing in it may keep a pod
+// from starting that is not annotated. An error comes with what could be read.
+func parseEntry(stdin []byte) (Entry, error) {
+	var e Entry
+	if err := json.Unmarshal(stdin, &e); err != nil {
+		return e, unreadable(err)
+	}
+	if e.Backend == "" {
+		e.Backend = apply.Auto
+	}
+	if err := apply.ValidateName(e.Backend); err != nil {
+		return e, types.NewError(types.ErrInvalidNetworkConfig, "traffic-cni: network configuration: "+err.Error(), "")
+	}
+	return e, nil
+}
+
+func unreadable(err error) error {
+	return types.NewError(types.ErrDecodingFailure, "traffic-cni: cannot read the network configuration", err.Error())
 }
 
 // requireChained reports a configuration in which no plugin that makes a network

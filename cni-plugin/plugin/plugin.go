@@ -74,7 +74,7 @@ func (p Plugin) Add(args *skel.CmdArgs) error {
 		return err
 	}
 	if spec != nil {
-		if err := p.In(args.Netns, c.Backend, func(b apply.Backend, netns ns.NetNS) error {
+		if err := p.In(args.Netns, c.Entry.Backend, func(b apply.Backend, netns ns.NetNS) error {
 			return b.Apply(netns, *spec)
 		}); err != nil {
 			return podError(args.Args, "cannot be redirected", err)
@@ -92,7 +92,7 @@ func (p Plugin) Check(args *skel.CmdArgs) error {
 	if err != nil || spec == nil {
 		return err
 	}
-	if err := p.In(args.Netns, c.Backend, func(b apply.Backend, netns ns.NetNS) error {
+	if err := p.In(args.Netns, c.Entry.Backend, func(b apply.Backend, netns ns.NetNS) error {
 		return b.Check(netns, *spec)
 	}); err != nil {
 		return podError(args.Args, "is not redirected as its annotation says", err)
@@ -108,7 +108,7 @@ func (p Plugin) Del(args *skel.CmdArgs) error {
 	if err != nil || !c.annotated() || args.Netns == "" {
 		return nil
 	}
-	_ = p.In(args.Netns, c.Backend, func(b apply.Backend, netns ns.NetNS) error {
+	_ = p.In(args.Netns, c.Entry.Backend, func(b apply.Backend, netns ns.NetNS) error {
 		return b.Remove(netns)
 	})
 	return nil
@@ -122,11 +122,14 @@ func (p Plugin) GC(*skel.CmdArgs) error {
 // Status succeeds, unless the configuration is strict and no back end works:
 // its error makes the whole node NotReady, for pods that never opted in too.
 func (p Plugin) Status(args *skel.CmdArgs) error {
-	c, err := parse(args.StdinData)
-	if err != nil || !c.StrictStatus {
+	e, err := parseEntry(args.StdinData)
+	if !e.StrictStatus {
+		return nil
+	}
+	if err != nil {
 		return err
 	}
-	if _, err := p.Resolve(c.Backend); err != nil {
+	if _, err := p.Resolve(e.Backend); err != nil {
 		return types.NewError(types.ErrPluginNotAvailable, "pods cannot be redirected on this node", err.Error())
 	}
 	return nil

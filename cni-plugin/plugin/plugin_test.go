@@ -117,6 +117,37 @@ func TestAddReturnsPrevResultUntouched(t *testing.T) {
 	}
 }
 
+// An entry that this program cannot read, such as one of a later release, is for
+// annotated pods to fail on: no other pod and no node may.
+func TestOwnEntryHarmsOnlyAnnotatedPods(t *testing.T) {
+	for _, entry := range []string{`,"backend":"future"`, `,"backend":["nftables","future"]`, `,"strictStatus":"by pod"`} {
+		for _, annotations := range []string{"", `{"other":"x"}`} {
+			r, out := &recorder{}, &bytes.Buffer{}
+			plain := args(stdin("1.1.0", results["1.1.0"], annotations, entry))
+			if err := r.plugin(out).Add(plain); err != nil || strings.TrimSpace(out.String()) != results["1.1.0"] {
+				t.Errorf("ADD with %s: %v, printed %s", entry, err, out)
+			}
+			if err := r.plugin(nil).Check(plain); err != nil {
+				t.Errorf("CHECK with %s: %v", entry, err)
+			}
+		}
+		r := &recorder{}
+		if err := r.plugin(nil).Status(args(stdin("1.1.0", "", "", entry))); err != nil {
+			t.Errorf("STATUS with %s: %v", entry, err)
+		}
+		if err := r.plugin(&bytes.Buffer{}).Add(args(stdin("1.1.0", results["1.1.0"], annotated(specJSON), entry))); err == nil {
+			t.Errorf("ADD of an annotated pod with %s: no error", entry)
+		}
+		if len(r.done) != 0 {
+			t.Errorf("with %s did %v", entry, r.done)
+		}
+	}
+	strict := args(stdin("1.1.0", "", "", `,"strictStatus":true,"backend":"future"`))
+	if err := (&recorder{}).plugin(nil).Status(strict); code(err) != types.ErrInvalidNetworkConfig {
+		t.Errorf("strict STATUS: %v", err)
+	}
+}
+
 func code(err error) uint {
 	var e *types.Error
 	if errors.As(err, &e) {
@@ -264,8 +295,8 @@ func TestEntry(t *testing.T) {
 	if string(b) != want {
 		t.Errorf("entry %s, want %s", b, want)
 	}
-	if c, err := parse(b); err != nil || c.Backend != "nftables" || !c.StrictStatus {
-		t.Errorf("read back %+v, %v", c, err)
+	if e, err := parseEntry(b); err != nil || e.Backend != "nftables" || !e.StrictStatus {
+		t.Errorf("read back %+v, %v", e, err)
 	}
 }
 
