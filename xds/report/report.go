@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -48,17 +49,20 @@ type Config struct {
 	Logger    *slog.Logger
 }
 
-// A Reporter writes Events about the problems of objects.
+// A Reporter writes Events about the problems of objects, and about what proxies refuse.
 type Reporter struct {
 	config  Config
 	limiter *rate.Limiter
 	// queue has the objects whose problems may have to be told.
 	queue workqueue.TypedDelayingInterface[mesh.Object]
+	// rejections has those to be told.
+	rejections workqueue.TypedDelayingInterface[Rejection]
 
 	mu       sync.Mutex
 	leading  bool
 	problems map[mesh.Object][]label.Problem
 	told     map[mesh.Object]map[string]telling // by label key
+	rejected map[resource]string                // the version that was told
 }
 
 // A telling is the last Event about a label of an object.
@@ -71,11 +75,13 @@ type telling struct {
 // New returns a Reporter that writes nothing before it runs.
 func New(c Config) *Reporter {
 	return &Reporter{
-		config:   c,
-		limiter:  rate.NewLimiter(eventsPerSecond, eventBurst),
-		queue:    workqueue.NewTypedDelayingQueue[mesh.Object](),
-		problems: map[mesh.Object][]label.Problem{},
-		told:     map[mesh.Object]map[string]telling{},
+		config:     c,
+		limiter:    rate.NewLimiter(eventsPerSecond, eventBurst),
+		queue:      workqueue.NewTypedDelayingQueue[mesh.Object](),
+		rejections: workqueue.NewTypedDelayingQueue[Rejection](),
+		problems:   map[mesh.Object][]label.Problem{},
+		told:       map[mesh.Object]map[string]telling{},
+		rejected:   map[resource]string{},
 	}
 }
 
@@ -90,11 +96,13 @@ func (r *Reporter) Report(o mesh.Object, problems []label.Problem) {
 	r.queue.Add(o)
 }
 
-// Run writes Events while this replica holds the Lease, until ctx ends.
+// Run writes Events until ctx ends: about problems while this replica holds the Lease, about rejections at all times.
 func (r *Reporter) Run(ctx context.Context) error {
-	var worker sync.WaitGroup
-	worker.Go(func() { r.work(ctx) })
-	defer worker.Wait()
+	var workers sync.WaitGroup
+	workers.Go(func() { r.work(ctx) })
+	workers.Go(func() { r.workRejections(ctx) })
+	defer workers.Wait()
+	defer r.rejections.ShutDown()
 	defer r.queue.ShutDown()
 	return r.elect(ctx)
 }
@@ -188,21 +196,11 @@ func (r *Reporter) tell(ctx context.Context, o mesh.Object, key string) error {
 		return nil
 	}
 	now := time.Now()
-	// The Events of a Namespace are in "default": the API wants that of objects that are in no namespace.
-	namespace := cmp.Or(o.Namespace, metav1.NamespaceDefault)
-	_, err := r.config.Client.EventsV1().Events(namespace).Create(ctx, &eventsv1.Event{
-		ObjectMeta:          metav1.ObjectMeta{Namespace: namespace, GenerateName: o.Name + "-"},
-		EventTime:           metav1.NewMicroTime(now),
-		ReportingController: Controller,
-		ReportingInstance:   r.config.Identity,
-		Action:              key,
-		Reason:              reason,
-		Regarding:           *r.config.Reference(o),
-		Note:                note,
-		Type:                corev1.EventTypeWarning,
-	}, metav1.CreateOptions{})
+	err := r.create(ctx, o, eventsv1.Event{
+		ObjectMeta: metav1.ObjectMeta{GenerateName: o.Name + "-"}, Reason: reason, Action: key, Note: note,
+	})
 	if err != nil {
-		return fmt.Errorf("event on %s: %w", o, err)
+		return err
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -210,6 +208,19 @@ func (r *Reporter) tell(ctx context.Context, o mesh.Object, key string) error {
 		r.told[o] = map[string]telling{}
 	}
 	r.told[o][key] = telling{note: note, at: now}
+	return nil
+}
+
+// create writes an Event on an object, of now. The event has its name, reason, action and note.
+func (r *Reporter) create(ctx context.Context, o mesh.Object, e eventsv1.Event) error {
+	// The Events of a Namespace are in "default": the API wants that of objects that are in no namespace.
+	e.Namespace = cmp.Or(o.Namespace, metav1.NamespaceDefault)
+	e.EventTime = metav1.NewMicroTime(time.Now())
+	e.ReportingController, e.ReportingInstance = Controller, r.config.Identity
+	e.Regarding, e.Type = *r.config.Reference(o), corev1.EventTypeWarning
+	if _, err := r.config.Client.EventsV1().Events(e.Namespace).Create(ctx, &e, metav1.CreateOptions{}); err != nil {
+		return fmt.Errorf("event on %s: %w", o, err)
+	}
 	return nil
 }
 
@@ -230,7 +241,12 @@ func notes(problems []label.Problem) map[string]string {
 		notes[p.Key] += p.String()
 	}
 	for key, note := range notes {
-		notes[key] = note[:min(len(note), maxNote)]
+		notes[key] = bounded(note)
 	}
 	return notes
+}
+
+// bounded cuts a note to what the API takes, and not through a letter.
+func bounded(note string) string {
+	return strings.ToValidUTF8(note[:min(len(note), maxNote)], "")
 }

@@ -86,7 +86,7 @@ func (a *api) leader(t *testing.T) (*Reporter, func()) {
 	var running sync.WaitGroup
 	running.Go(func() { r.work(ctx) })
 	running.Go(func() { r.lead(ctx) })
-	return r, func() { cancel(); r.queue.ShutDown(); running.Wait() }
+	return r, func() { cancel(); r.queue.ShutDown(); r.rejections.ShutDown(); running.Wait() }
 }
 
 func web(name string) mesh.Object {

@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -76,10 +77,6 @@ func control(ctx context.Context, c config, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	server, err := newServer(c, client, registry, log)
-	if err != nil {
-		return err
-	}
 	replica, err := os.Hostname()
 	if err != nil {
 		return err
@@ -87,6 +84,14 @@ func control(ctx context.Context, c config, log *slog.Logger) error {
 	reporter := report.New(report.Config{
 		Client: client, Namespace: c.namespace, Identity: replica, Reference: source.Reference, Logger: log,
 	})
+	served, err := serveConfig(c, client, reporter, registry, log)
+	if err != nil {
+		return err
+	}
+	server, err := serve.New(served)
+	if err != nil {
+		return err
+	}
 	watcher, err := watch.New(watch.Config{
 		Source: source, Mesh: c.mesh, Translator: translator, Publisher: publisher{server}, Reporter: reporter,
 		Logger: log, Registerer: registry,
@@ -130,18 +135,28 @@ func kubernetesAPI(kubeconfig string) (kubernetes.Interface, metadata.Interface,
 	return client, meta, nil
 }
 
-func newServer(c config, client kubernetes.Interface, registry *prometheus.Registry, log *slog.Logger) (*serve.Server, error) {
+// serveConfig connects the server with whom it asks about tokens, and with whom it tells of what proxies refuse.
+func serveConfig(c config, client kubernetes.Interface, reporter *report.Reporter, registry *prometheus.Registry, log *slog.Logger) (serve.Config, error) {
 	reviewer, err := serve.NewTokenReviewer(client.AuthenticationV1().TokenReviews(), registry)
 	if err != nil {
-		return nil, err
+		return serve.Config{}, err
 	}
-	return serve.New(serve.Config{
+	return serve.Config{
 		Authenticator: reviewer,
 		CertFile:      filepath.Join(c.tlsDir, "tls.crt"),
 		KeyFile:       filepath.Join(c.tlsDir, "tls.key"),
 		Registerer:    registry,
 		Logger:        log,
-	})
+		OnReject:      func(r serve.Rejection) { reporter.Reject(rejection(r)) },
+	}, nil
+}
+
+// rejection is what a server knows of it, in the words of a Reporter.
+func rejection(r serve.Rejection) report.Rejection {
+	kind := r.Key.Type[strings.LastIndexByte(r.Key.Type, '.')+1:]
+	return report.Rejection{
+		Owner: r.Owner, Resource: kind + " " + r.Key.Name, Version: r.Version, Proxy: r.Proxy.NodeID, Message: r.Message,
+	}
 }
 
 // A publisher is a server as a Watcher sees it: neither package knows the other.
