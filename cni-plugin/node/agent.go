@@ -83,7 +83,6 @@ func newAgent(c Config, client kubernetes.Interface, log *slog.Logger, in inFunc
 			in: in, cacheDir: c.CacheDir, netnsDir: c.NetnsDir,
 			recorder: broadcaster.NewRecorder(scheme.Scheme, "traffic-node"),
 			metrics:  m, log: log,
-			done: map[string]string{},
 		},
 	}
 }

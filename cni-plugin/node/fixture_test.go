@@ -260,4 +260,24 @@ func (n *testNode) awaitEvent(pod, reason, text string) {
 	})
 }
 
+// times counts the events on a pod, those too that the API server holds as one.
+func (n *testNode) times(pod, reason string) int {
+	n.Helper()
+	list, err := n.client.EventsV1().Events("shop").List(context.Background(), metav1.ListOptions{})
+	if err != nil {
+		n.Fatal(err)
+	}
+	count := 0
+	for _, e := range list.Items {
+		if e.Regarding.Name != pod || e.Reason != reason {
+			continue
+		}
+		count++
+		if e.Series != nil {
+			count += int(e.Series.Count) - 1
+		}
+	}
+	return count
+}
+
 var injected = map[string]string{redirect.Annotation: specValue}

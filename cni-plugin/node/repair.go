@@ -33,9 +33,16 @@ type repairer struct {
 	metrics  *metrics
 	log      *slog.Logger
 
+	known known
+}
+
+// known is what one pass leaves to the next, so that what is gone is forgotten.
+type known struct {
 	// done is what needs no second look: by container id, the spec that the
-	// sandbox was found to have; by pod uid, a spec that was reported as bad.
+	// sandbox was found to have.
 	done map[string]string
+	// invalid is what needs no second report: by pod, a spec that cannot be read.
+	invalid map[types.UID]string
 }
 
 // pass looks at the pods that it has not found in order before, or at all of
@@ -45,11 +52,11 @@ func (r *repairer) pass(pods []*corev1.Pod, backend string, all bool) error {
 	if err != nil {
 		return err
 	}
+	before := r.known
+	r.known = known{done: map[string]string{}, invalid: map[types.UID]string{}}
 	if all {
-		clear(r.done)
+		before.done = nil
 	}
-	before := r.done
-	r.done = map[string]string{}
 	var errs []error
 	injected, unseen := 0, 0
 	for _, pod := range pods {
@@ -75,7 +82,7 @@ func isOver(pod *corev1.Pod) bool {
 }
 
 // pod brings every sandbox of one pod in order and says whether it found one.
-func (r *repairer) pod(pod *corev1.Pod, value, backend string, candidates []sandbox, before map[string]string) (found bool, err error) {
+func (r *repairer) pod(pod *corev1.Pod, value, backend string, candidates []sandbox, before known) (found bool, err error) {
 	spec, err := redirect.Decode(value)
 	if err != nil {
 		r.invalid(pod, value, err, before)
@@ -86,7 +93,7 @@ func (r *repairer) pod(pod *corev1.Pod, value, backend string, candidates []sand
 		if s.uid != "" && s.uid != pod.UID {
 			continue // of an earlier pod of that name
 		}
-		if before[s.containerID] != value {
+		if before.done[s.containerID] != value {
 			err := r.sandbox(pod, s, spec, backend)
 			if errors.Is(err, apply.ErrGone) {
 				continue
@@ -97,17 +104,16 @@ func (r *repairer) pod(pod *corev1.Pod, value, backend string, candidates []sand
 			}
 		}
 		found = true
-		r.done[s.containerID] = value
+		r.known.done[s.containerID] = value
 	}
 	return found || len(errs) > 0, errors.Join(errs...)
 }
 
 // invalid reports a spec that cannot be read, once: such a pod can only run if
 // it was never redirected, or was annotated by hand since.
-func (r *repairer) invalid(pod *corev1.Pod, value string, err error, before map[string]string) {
-	key := string(pod.UID)
-	r.done[key] = value
-	if before[key] == value {
+func (r *repairer) invalid(pod *corev1.Pod, value string, err error, before known) {
+	r.known.invalid[pod.UID] = value
+	if before.invalid[pod.UID] == value {
 		return
 	}
 	r.log.Warn("annotation of a pod is not a redirect spec", "namespace", pod.Namespace, "pod", pod.Name, "error", err)

@@ -92,8 +92,8 @@ func TestInvalidIsReportedOnce(t *testing.T) {
 	recorder := events.NewFakeRecorder(10)
 	a.repairer.recorder = recorder
 	pods := []*corev1.Pod{{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web", UID: "u1", Annotations: map[string]string{redirect.Annotation: "{"}}}}
-	for range 3 {
-		if err := a.repairer.pass(pods, "nftables", false); err != nil {
+	for i := range 4 {
+		if err := a.repairer.pass(pods, "nftables", i >= 2); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -103,6 +103,12 @@ func TestInvalidIsReportedOnce(t *testing.T) {
 	}
 	if got := len(recorder.Events); got != 2 {
 		t.Errorf("%d events", got)
+	}
+	if err := a.repairer.pass(nil, "nftables", false); err != nil {
+		t.Fatal(err)
+	}
+	if got := len(a.repairer.known.invalid); got != 0 {
+		t.Errorf("remembers %d pods that are gone", got)
 	}
 }
 
@@ -134,6 +140,7 @@ func TestVerifiesAtIntervals(t *testing.T) {
 // What cannot be repaired is said, and tried again.
 func TestRepairFails(t *testing.T) {
 	n := newNode(t)
+	n.config.VerifyInterval = 20 * time.Millisecond
 	n.conflist("10-net.conflist", bridge)
 	n.kernel.fail(errors.New("operation not permitted"))
 	path := n.runPod("web", injected)
@@ -144,6 +151,12 @@ func TestRepairFails(t *testing.T) {
 	n.awaitReady() // new pods would be redirected
 	n.kernel.fail(nil)
 	n.awaitRedirected(path)
+	n.kernel.set(path, "") // only a look at every pod finds this
+	n.awaitRedirected(path)
+	n.await("both repairs are said", func() bool { return n.times("web", reasonRepaired) == 2 })
+	if got := n.times("bad", reasonInvalid); got != 1 {
+		t.Errorf("said %d times what cannot be repaired", got)
+	}
 	if got := n.kernel.get(bad); got != "" {
 		t.Errorf("rules of a spec that cannot be read:\n%s", got)
 	}
