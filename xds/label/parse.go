@@ -22,7 +22,7 @@ func (p Problem) String() string {
 }
 
 // Parse reads the traffic.* labels of an object of that kind. An empty value counts as absent. A label that is not
-// valid, not known or without meaning on the kind is left out of the settings and returned as a Problem; problems are
+// valid, not known or without effect on the kind is left out of the settings and returned as a Problem; problems are
 // sorted by key.
 func Parse(kind Kind, labels map[string]string) (Settings, []Problem) {
 	var (
@@ -60,6 +60,9 @@ func (k Key) apply(s *Settings, kind Kind, key, value string, port uint16, portE
 		return p
 	case !k.AppliesTo(kind):
 		p.Reason, p.InForce = fmt.Sprintf("has no meaning on a %s, only on %s", kind, kindList(k.On)), "nothing"
+		return p
+	case k.notYet[kind] != "":
+		p.Reason = k.notYet[kind]
 		return p
 	}
 	note, err := k.set(s, port, value)

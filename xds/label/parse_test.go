@@ -60,26 +60,14 @@ func TestParse(t *testing.T) {
 			},
 		},
 		{
-			name:   "the pod's other spelling opens ports too",
+			name:   "ports of pods, in both spellings: whoever labels one hears that it stays blocked",
 			kind:   Pod,
-			labels: map[string]string{"traffic.target.port.80": "tcp"},
-			want:   Settings{Ports: map[uint16]Protocol{80: TCP}},
-		},
-		{
-			name:   "traffic.port wins over traffic.target.port",
-			kind:   Pod,
-			labels: map[string]string{"traffic.target.port.80": "tcp", "traffic.port.80": "http"},
-			want:   Settings{Ports: map[uint16]Protocol{80: HTTP}},
-		},
-		{
-			name:   "traffic.port that is not valid leaves the port to traffic.target.port",
-			kind:   Pod,
-			labels: map[string]string{"traffic.target.port.80": "tcp", "traffic.port.80": "htp"},
-			want:   Settings{Ports: map[uint16]Protocol{80: TCP}},
-			problems: []Problem{{
-				Key: "traffic.port.80", Value: "htp",
-				Reason: "expected http, http2, grpc, tcp or direct", InForce: "the port is blocked",
-			}},
+			labels: map[string]string{"traffic.target.port.80": "tcp", "traffic.port.80": "http", "traffic.endpoint.weight": "10"},
+			want:   Settings{Weight: ptr(uint32(10))},
+			problems: []Problem{
+				{Key: "traffic.port.80", Value: "http", Reason: "ports of pods are not opened yet; label the Service", InForce: "the port is blocked"},
+				{Key: "traffic.target.port.80", Value: "tcp", Reason: "ports of pods are not opened yet; label the Service", InForce: "the port is blocked"},
+			},
 		},
 		{
 			name:   "a key on a kind where it means nothing",
@@ -191,17 +179,36 @@ func TestTable(t *testing.T) {
 			key := strings.Replace(entry.Name, portPlaceholder, "8080", 1)
 			for _, kind := range entry.On {
 				got, problems := Parse(kind, map[string]string{key: entry.Example})
+				if entry.notYet[kind] != "" {
+					if len(problems) != 1 || !cmp.Equal(got, Settings{}) {
+						t.Errorf("%s=%s does nothing on a %s yet: settings %+v, problems %v", key, entry.Example, kind, got, problems)
+					}
+					continue
+				}
 				if len(problems) != 0 || cmp.Equal(got, Settings{}) {
 					t.Errorf("%s=%s on a %s: settings %+v, problems %v", key, entry.Example, kind, got, problems)
 				}
 			}
 			const bad = "not.a.value"
+			if entry.notYet[entry.On[0]] != "" {
+				return
+			}
 			got, problems := Parse(entry.On[0], map[string]string{key: bad})
 			want := []Problem{{Key: key, Value: bad, Reason: "expected " + entry.Expected, InForce: entry.Default}}
 			if diff := cmp.Diff(want, problems); diff != "" || !cmp.Equal(got, Settings{}) {
 				t.Errorf("%s=%s: settings %+v, problems (-want +got):\n%s", key, bad, got, diff)
 			}
 		})
+	}
+}
+
+// TestSpellings: of two keys for one port the earlier in the table wins, and the other does not change it.
+func TestSpellings(t *testing.T) {
+	var s Settings
+	setPort(&s, 80, HTTP)
+	setPort(&s, 80, TCP)
+	if s.Ports[80] != HTTP {
+		t.Errorf("port 80 is %s", s.Ports[80])
 	}
 }
 

@@ -37,6 +37,9 @@ type Settings struct {
 	Ports map[uint16]Protocol
 }
 
+// podPorts is why the keys of a pod's own ports do nothing so far.
+var podPorts = map[Kind]string{Pod: "ports of pods are not opened yet; label the Service"}
+
 // Table is the vocabulary. Its order is the order of the reference page and of precedence: where two keys set one
 // field, the earlier entry wins.
 var Table = []Key{
@@ -56,6 +59,7 @@ var Table = []Key{
 			"handled. direct bypasses Envoy's balancing; grpc is another word for http2.",
 		Default: "the port is blocked",
 		Example: "http",
+		notYet:  podPorts,
 	}, protocol, setPort),
 
 	entry(Key{
@@ -64,6 +68,7 @@ var Table = []Key{
 		Meaning: "Another spelling of the pod form of " + portPrefix + portPlaceholder + ", which wins where both are set.",
 		Default: "the port is blocked",
 		Example: "http",
+		notYet:  podPorts,
 	}, protocol, setPort),
 
 	entry(Key{
