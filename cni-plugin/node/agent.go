@@ -38,6 +38,8 @@ const (
 	// each time up to lastRetry.
 	firstRetry = time.Second
 	lastRetry  = 30 * time.Second
+	// lastAnswers is how long an agent that stops waits for whoever still asks it.
+	lastAnswers = 2 * time.Second
 )
 
 // Agent is one run on one node.
@@ -117,7 +119,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		a.loop(ctx, watcher)
 		// What follows must still be done when ctx has ended.
 		err := a.leave(context.WithoutCancel(ctx))
-		return errors.Join(err, server.Shutdown(context.WithoutCancel(ctx)))
+		return errors.Join(err, shutdown(server, lastAnswers))
 	})
 	return g.Wait()
 }
@@ -127,6 +129,18 @@ func serve(s *http.Server, l net.Listener) error {
 		return fmt.Errorf("serve probes and metrics: %w", err)
 	}
 	return nil
+}
+
+// shutdown closes the server once it has given its answers, at the latest after
+// grace: a client that never ends must not keep the agent from stopping.
+func shutdown(s *http.Server, grace time.Duration) error {
+	ctx, cancel := context.WithTimeout(context.Background(), grace)
+	defer cancel()
+	err := s.Shutdown(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		return s.Close()
+	}
+	return err
 }
 
 // loop makes a pass after every event, at every interval, and again after a

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"io/fs"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -104,6 +106,37 @@ func TestWithoutAPIServer(t *testing.T) {
 	n.await("quiet", func() bool { return strings.Contains(n.get("/metrics"), "traffic_node_pass_seconds_count 2") })
 	close(n.list)
 	n.awaitReady()
+}
+
+// A client that never ends its request cannot hold up the agent, which has to be
+// gone before the kubelet kills it.
+func TestStopsWhileAsked(t *testing.T) {
+	asked, answer := make(chan struct{}), make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { close(asked); <-answer }))
+	defer server.Close()
+	defer close(answer)
+	failed := make(chan error, 1)
+	go func() {
+		response, err := http.Get(server.URL)
+		if err == nil {
+			response.Body.Close()
+		}
+		failed <- err
+	}()
+	<-asked
+	stopped := make(chan error, 1)
+	go func() { stopped <- shutdown(server.Config, time.Millisecond) }()
+	select {
+	case err := <-stopped:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(5 * time.Second):
+		t.Fatal("waits for the client")
+	}
+	if err := <-failed; err == nil {
+		t.Error("an answer that was never given")
+	}
 }
 
 // A stuck loop must be restarted by the kubelet.
