@@ -32,12 +32,15 @@ func run() int {
 }
 
 const next = `
-What to try next:
+What to try next, in the namespace demo that this leaves behind (another make demo starts it afresh):
   export KUBECONFIG=$PWD/.local/kubeconfig PATH=$PWD/.local/bin:$PATH
-  kubectl get pods -n demo                               the workloads of the demo
-  kubectl label -n demo deployment reviews-v2 traffic.endpoint.weight=100 --overwrite
-  kubectl logs -n demo deploy/client -c traffic-envoy    what Envoy did
-  make down                                              stops the cluster
+  kubectl config set-context --current --namespace=demo
+  kubectl label deployment client traffic.envoy.enabled=true --overwrite && kubectl rollout status deployment client
+  kubectl label service reviews traffic.port.9080=http --overwrite
+  kubectl exec deploy/client -c client -- curl -s http://reviews:9080/reviews/0
+  kubectl label service reviews traffic.prot.9080=http                the answer to a slip of the pen
+  kubectl port-forward service/productpage 9080:9080                  the page, at http://localhost:9080/productpage
+  make down                                                           stops the cluster
 `
 
 func isTerminal(f *os.File) bool {
