@@ -174,22 +174,24 @@ func rights(t *testing.T, s *site) {
 
 // uninstall takes the product away and watches the node: it never names a plugin that is not there, and ends as it began.
 func uninstall(t *testing.T, s *site, before map[string]string) {
-	s.helm(t, "uninstall", "traffic", "-n", release)
-	deadline := time.Now().Add(time.Minute)
-	for {
+	done := make(chan error, 1)
+	go func() { done <- s.helmCommand(t, "uninstall", "traffic", "-n", release).Run() }()
+	var diff string
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		now := s.cniFiles(t)
 		named := slices.ContainsFunc(slices.Collect(maps.Values(now)), func(text string) bool { return strings.Contains(text, `"traffic-cni"`) })
 		if _, there := now["opt/cni/bin/traffic-cni"]; named && !there {
 			t.Fatal("the CNI configuration names a plugin that is gone")
 		}
-		diff := cmp.Diff(before, now)
-		if diff == "" {
+		if diff = cmp.Diff(before, now); diff == "" {
 			break
 		}
-		if time.Now().After(deadline) {
-			t.Fatalf("the node's CNI files, before the installation and a minute after its end (-before +after):\n%s", diff)
-		}
-		time.Sleep(5 * time.Millisecond)
+	}
+	if diff != "" {
+		t.Fatalf("the node's CNI files, before the installation and a minute after the uninstall began (-before +after):\n%s", diff)
+	}
+	if err := <-done; err != nil {
+		t.Fatalf("helm uninstall: %v", err)
 	}
 	if left := s.kubectl(t, "get", "mutatingwebhookconfigurations,validatingwebhookconfigurations", "-o", "name"); strings.Contains(left, "traffic") {
 		t.Errorf("left behind: %s", left)

@@ -98,9 +98,14 @@ func (s *site) apply(t *testing.T, manifest string) {
 
 func (s *site) helm(t *testing.T, args ...string) string {
 	t.Helper()
+	return output(t, s.helmCommand(t, args...))
+}
+
+func (s *site) helmCommand(t *testing.T, args ...string) *exec.Cmd {
+	t.Helper()
 	helm := exec.CommandContext(t.Context(), s.cluster.Bin("helm"), append([]string{"--kubeconfig", s.cluster.Kubeconfig()}, args...)...)
 	helm.Dir = "../.."
-	return output(t, helm)
+	return helm
 }
 
 // status is the HTTP status, 000 without an answer, that a pod's container app gets.
