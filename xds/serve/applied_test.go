@@ -31,7 +31,7 @@ func wantApplied(t *testing.T, done <-chan Applied, want Applied) {
 		if got.Took = 0; got != want {
 			t.Errorf("applied: %+v, want %+v", got, want)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(long):
 		t.Fatalf("never applied, want %+v", want)
 	}
 	pending(t, done)

@@ -25,7 +25,7 @@ func (p *proxy) ended() codes.Code {
 		if ok {
 			p.t.Fatalf("received %q, want nothing", describe(r))
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(long):
 		p.t.Fatal("the stream does not end")
 	}
 	return p.code()

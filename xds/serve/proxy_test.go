@@ -123,7 +123,7 @@ func (p *proxy) receive() *discoveryv3.DeltaDiscoveryResponse {
 			p.t.Fatalf("stream of %s ended: %v", p.id, p.err)
 		}
 		return r
-	case <-time.After(10 * time.Second):
+	case <-time.After(long):
 		p.t.Fatalf("%s waits for a response", p.id)
 	}
 	return nil

@@ -14,8 +14,12 @@ import (
 	"google.golang.org/grpc/peer"
 )
 
-// admitTimeout is how long a stream may wait for its turn, and then for its first request to come.
-const admitTimeout = 10 * time.Second
+const (
+	// turnTimeout is how long a new stream waits for its turn.
+	turnTimeout = 10 * time.Second
+	// requestTimeout is how long its first request may take, which can be of megabytes.
+	requestTimeout = 30 * time.Second
+)
 
 // A service is what is registered with gRPC: delta ADS, and nothing else.
 type service struct {
@@ -72,7 +76,7 @@ func (s *Server) admit(ctx context.Context) (Identity, error) {
 	if _, ok := bearerToken(ctx); !ok {
 		return Identity{}, errNoToken
 	}
-	turn, cancel := context.WithTimeout(ctx, admitTimeout)
+	turn, cancel := context.WithTimeout(ctx, turnTimeout)
 	defer cancel()
 	if err := s.newStreams.Wait(turn); err != nil {
 		if ctx.Err() != nil {
@@ -85,7 +89,7 @@ func (s *Server) admit(ctx context.Context) (Identity, error) {
 
 // firstRequest waits for the request that says which node the proxy claims to be. It returns nil if the proxy went away.
 func firstRequest(proxy Identity, requests <-chan *discoveryv3.DeltaDiscoveryRequest) (*discoveryv3.DeltaDiscoveryRequest, error) {
-	timeout := time.NewTimer(admitTimeout)
+	timeout := time.NewTimer(requestTimeout)
 	defer timeout.Stop()
 	select {
 	case first := <-requests:
@@ -94,7 +98,7 @@ func firstRequest(proxy Identity, requests <-chan *discoveryv3.DeltaDiscoveryReq
 		}
 		return first, checkNode(proxy, first.GetNode())
 	case <-timeout.C:
-		return nil, &refusal{"silent", codes.DeadlineExceeded, fmt.Errorf("no request within %v", admitTimeout)}
+		return nil, &refusal{"silent", codes.DeadlineExceeded, fmt.Errorf("no request within %v", requestTimeout)}
 	}
 }
 
