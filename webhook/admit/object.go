@@ -8,6 +8,7 @@ import (
 
 	"github.com/kubernetes-traffic-manager/traffic/webhook/inject"
 	"github.com/kubernetes-traffic-manager/traffic/webhook/patch"
+	"github.com/kubernetes-traffic-manager/traffic/xds/label"
 )
 
 // An object is what is read of anything that is labelled: its metadata, and its pod template if it has one.
@@ -20,7 +21,7 @@ type object struct {
 				Template jsontext.Value `json:"template"`
 			} `json:"spec"`
 		} `json:"jobTemplate"`
-		Ports []servicePort `json:"ports"`
+		label.ServiceSpec
 	} `json:"spec"`
 	// template is the pod template decoded, at the path; nil for what has none.
 	template *template
@@ -30,10 +31,6 @@ type object struct {
 type template struct {
 	Metadata *inject.Metadata `json:"metadata"`
 	raw      jsontext.Value
-}
-
-type servicePort struct {
-	Port int64 `json:"port"`
 }
 
 func decode(raw []byte) (*object, error) {

@@ -2,10 +2,6 @@ package admit
 
 import (
 	"fmt"
-	"maps"
-	"slices"
-	"strconv"
-	"strings"
 
 	admissionv1 "k8s.io/api/admission/v1"
 
@@ -19,14 +15,15 @@ func warn(r *request) (answer, error) {
 		return answer{}, err
 	}
 	kind := label.Kind(r.Kind.Kind)
-	_, problems := label.Parse(kind, o.Metadata.Labels)
+	settings, problems := label.Parse(kind, o.Metadata.Labels)
+	if kind == label.Service {
+		_, shut := o.Spec.Opened(o.Metadata.Labels, settings)
+		problems = append(problems, shut...)
+	}
 	texts := sentences("", problems)
 	if o.template != nil && o.template.Metadata != nil {
 		_, problems := label.Parse(label.Pod, o.template.Metadata.Labels)
 		texts = append(texts, sentences("pod template: ", problems)...)
-	}
-	if kind == label.Service {
-		texts = append(texts, missingPorts(o)...)
 	}
 	if r.Operation == admissionv1.Update {
 		old, err := decode(r.OldObject)
@@ -45,24 +42,6 @@ func sentences(prefix string, problems []label.Problem) []string {
 	texts := make([]string, len(problems))
 	for i, p := range problems {
 		texts[i] = prefix + p.String()
-	}
-	return texts
-}
-
-// missingPorts tells of labels for ports that the service does not have.
-func missingPorts(o *object) []string {
-	var has, texts []string
-	for _, p := range o.Spec.Ports {
-		has = append(has, strconv.FormatInt(p.Port, 10))
-	}
-	for _, key := range slices.Sorted(maps.Keys(o.Metadata.Labels)) {
-		for _, entry := range label.Table {
-			port, ok, err := entry.Matches(key)
-			if !ok || err != nil || port == 0 || !entry.AppliesTo(label.Service) || slices.Contains(has, strconv.Itoa(int(port))) {
-				continue
-			}
-			texts = append(texts, fmt.Sprintf("label %s: the service has no port %d, it has %s", key, port, strings.Join(has, ", ")))
-		}
 	}
 	return texts
 }

@@ -1,12 +1,9 @@
 package mesh
 
 import (
-	"fmt"
 	"iter"
-	"maps"
 	"net/netip"
 	"slices"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -30,50 +27,15 @@ type openPort struct {
 // open decides which ports of a Service are open.
 func (m *Mesh) open(s *service) *openService {
 	o := &openService{service: s}
-	for _, number := range slices.Sorted(maps.Keys(s.settings.Ports)) {
-		port, reason := s.find(number)
-		if reason != "" {
-			o.shut = append(o.shut, s.problem(number, reason, "nothing is opened"))
-			continue
-		}
-		o.open = append(o.open, openPort{number: number, name: port.name, protocol: s.settings.Ports[number]})
+	ports, shut := s.spec.Opened(s.labels, s.settings)
+	o.shut = shut
+	for _, p := range ports {
+		o.open = append(o.open, openPort{number: uint16(p.Port), name: p.Name, protocol: s.settings.Ports[uint16(p.Port)]})
 	}
 	if m.config.KubernetesAPI && s.isKubernetesAPI() {
 		o.openRest(label.Direct)
 	}
 	return o
-}
-
-// find returns the TCP port of that number, or why it cannot be opened.
-func (s *service) find(number uint16) (servicePort, string) {
-	switch {
-	case s.kind == corev1.ServiceTypeExternalName:
-		return servicePort{}, "an ExternalName Service has no address of its own"
-	case s.headless:
-		return servicePort{}, "a headless Service has no cluster IP"
-	}
-	reason := fmt.Sprintf("the Service has no port %d, only %s", number, s.portList())
-	for _, p := range s.ports {
-		switch {
-		case p.number != number:
-		case p.protocol == corev1.ProtocolTCP || p.protocol == "":
-			return p, ""
-		default:
-			reason = fmt.Sprintf("port %d is %s, and only TCP goes through Envoy", number, p.protocol)
-		}
-	}
-	return servicePort{}, reason
-}
-
-func (s *service) portList() string {
-	var words []string
-	for _, p := range s.ports {
-		words = append(words, strings.TrimSpace(fmt.Sprintf("%d %s", p.number, p.name)))
-	}
-	if len(words) == 0 {
-		return "none"
-	}
-	return strings.Join(words, ", ")
 }
 
 // problem is one with the label that opens a port.
@@ -89,10 +51,10 @@ func (s *service) isKubernetesAPI() bool {
 
 // openRest opens the TCP ports for which there is no valid label.
 func (o *openService) openRest(protocol label.Protocol) {
-	for _, p := range o.ports {
-		_, labelled := o.settings.Ports[p.number]
-		if !labelled && (p.protocol == corev1.ProtocolTCP || p.protocol == "") {
-			o.open = append(o.open, openPort{number: p.number, name: p.name, protocol: protocol})
+	for _, p := range o.spec.Ports {
+		number := uint16(p.Port)
+		if _, labelled := o.settings.Ports[number]; !labelled && p.IsTCP() {
+			o.open = append(o.open, openPort{number: number, name: p.Name, protocol: protocol})
 		}
 	}
 	slices.SortFunc(o.open, func(a, b openPort) int { return int(a.number) - int(b.number) })

@@ -42,21 +42,12 @@ type service struct {
 	labelled
 	object  Object
 	created int64 // seconds
-	kind    corev1.ServiceType
-	// headless Services have no cluster IP by choice.
-	headless bool
+	spec    label.ServiceSpec
 	// v6 says that the primary family is IPv6.
 	v6         bool
 	clusterIPs []netip.Addr
 	// otherIPs are external and load balancer addresses, which more than one Service can claim.
 	otherIPs []netip.Addr
-	ports    []servicePort
-}
-
-type servicePort struct {
-	number   uint16
-	name     string
-	protocol corev1.Protocol
 }
 
 func projectService(s *corev1.Service) *service {
@@ -64,8 +55,7 @@ func projectService(s *corev1.Service) *service {
 		labelled: parseLabels(string(label.Service), s.Labels),
 		object:   Object{Kind: string(label.Service), Namespace: s.Namespace, Name: s.Name},
 		created:  s.CreationTimestamp.Unix(),
-		kind:     s.Spec.Type,
-		headless: s.Spec.ClusterIP == corev1.ClusterIPNone,
+		spec:     label.ServiceSpec{Type: string(s.Spec.Type), ClusterIP: s.Spec.ClusterIP},
 	}
 	// An ExternalName Service is an alias in DNS: it has no address, whatever its other fields say.
 	if s.Spec.Type != corev1.ServiceTypeExternalName {
@@ -76,7 +66,7 @@ func projectService(s *corev1.Service) *service {
 		p.v6 = s.Spec.IPFamilies[0] == corev1.IPv6Protocol
 	}
 	for _, port := range s.Spec.Ports {
-		p.ports = append(p.ports, servicePort{number: uint16(port.Port), name: port.Name, protocol: port.Protocol})
+		p.spec.Ports = append(p.spec.Ports, label.ServicePort{Port: port.Port, Name: port.Name, Protocol: string(port.Protocol)})
 	}
 	return p
 }
