@@ -119,7 +119,7 @@ func newNode(t *testing.T) *testNode {
 			NodeName: "node-1", DaemonSet: types.NamespacedName{Namespace: "traffic-system", Name: "traffic-node"},
 			ConfDir: filepath.Join(dir, "net.d"), BinDir: filepath.Join(dir, "bin"), CacheDir: filepath.Join(dir, "cache"),
 			NetnsDir: "/run/netns", Plugin: filepath.Join(dir, "traffic-cni"), Backend: apply.Auto,
-			VerifyInterval: time.Hour, Listen: "127.0.0.1:0",
+			VerifyInterval: time.Hour, Listen: "[127.0.0.1]:0", // with the brackets that the chart writes
 		},
 		client: fake.NewClientset(&appsv1.DaemonSet{ObjectMeta: metav1.ObjectMeta{Namespace: "traffic-system", Name: "traffic-node"}},
 			// A pod that did not opt in, as any node has.
