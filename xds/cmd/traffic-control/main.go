@@ -163,7 +163,7 @@ func rejection(r serve.Rejection) report.Rejection {
 type publisher struct{ *serve.Server }
 
 func (p publisher) Publish(update envoy.Update, applied func(watch.Applied)) {
-	p.Server.Publish(serve.Update(update), func(a serve.Applied) { applied(watch.Applied(a)) })
+	p.Server.Publish(update, func(a serve.Applied) { applied(watch.Applied(a)) })
 }
 
 func listen(ctx context.Context, c config) (xds, status net.Listener, err error) {
