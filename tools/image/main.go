@@ -87,7 +87,7 @@ func assemble(ctx context.Context, options Options, dir string) ([]built, error)
 	all := make([]built, len(options.Products))
 	for _, platform := range options.Platforms {
 		binaries := filepath.Join(dir, platform.String())
-		if err := compile(ctx, options.Root, binaries, options.Version, platform, packages...); err != nil {
+		if err := compile(ctx, options.Root, binaries, platform, packages...); err != nil {
 			return nil, err
 		}
 		for i, product := range options.Products {

@@ -46,6 +46,38 @@ func greeter(root string) Options {
 	}
 }
 
+// A release that changes nothing of a program must not make every node pull it again: the version is in the label.
+func TestVersionsShareLayers(t *testing.T) {
+	var digests, labels []string
+	for _, version := range []string{"1.2.3", "1.2.4"} {
+		options := greeter(module(t))
+		options.Version = version
+		all, err := assemble(t.Context(), options, t.TempDir())
+		if err != nil {
+			t.Fatal(err)
+		}
+		layers, err := all[0].images[0].Layers()
+		if err != nil {
+			t.Fatal(err)
+		}
+		digest, err := layers[len(layers)-1].DiffID()
+		if err != nil {
+			t.Fatal(err)
+		}
+		config, err := all[0].images[0].ConfigFile()
+		if err != nil {
+			t.Fatal(err)
+		}
+		digests, labels = append(digests, digest.String()), append(labels, config.Config.Labels["org.opencontainers.image.version"])
+	}
+	if digests[0] != digests[1] {
+		t.Errorf("the programs of two versions differ: %v", digests)
+	}
+	if labels[0] != "1.2.3" || labels[1] != "1.2.4" {
+		t.Errorf("the images say that they are of versions %v", labels)
+	}
+}
+
 // Sources in two folders, built by two runs, must be one image: the second push has nothing to send, and the values file
 // that pins the digest does not change, so that nothing restarts.
 func TestBuildTwiceIsTheSameImage(t *testing.T) {

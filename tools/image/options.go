@@ -19,7 +19,7 @@ import (
 type Options struct {
 	Root      string        // the module's folder
 	Registry  string        // registry and repository prefix
-	Version   string        // tag, and the version that programs report
+	Version   string        // tag and label of the images
 	Platforms []v1.Platform // one image each
 	Products  []product
 	Archive   string // file to write instead of pushing to Registry; may be empty

@@ -41,10 +41,11 @@ var products = []product{
 const binDir = "/usr/local/bin"
 
 // compile builds static binaries of packages for platform into dir. root is the module's folder. The workspace, the
-// state of version control and the caller's GOFLAGS stay out of it, so that equal sources give equal bytes.
-func compile(ctx context.Context, root, dir, version string, platform v1.Platform, packages ...string) error {
+// state of version control and the caller's GOFLAGS stay out of it, so that equal sources give equal bytes; so
+// does the version, which the image's tag and label name: a release leaves alone what it did not change.
+func compile(ctx context.Context, root, dir string, platform v1.Platform, packages ...string) error {
 	arguments := []string{
-		"build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w -X main.version=" + version,
+		"build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w",
 		"-o", dir + string(filepath.Separator),
 	}
 	command := exec.CommandContext(ctx, "go", append(arguments, packages...)...)
