@@ -22,6 +22,8 @@ const (
 	Pod         Kind = "Pod"
 )
 
+func (k Kind) String() string { return string(k) }
+
 // portPlaceholder ends the name of a family of keys, one for each port.
 const portPlaceholder = "<port>"
 
@@ -31,6 +33,8 @@ type Key struct {
 	Name string
 	// On lists the kinds of objects on which the key has a meaning.
 	On []Kind
+	// Of lists the protocols of ports for which the key has a meaning; none means all.
+	Of []Protocol
 	// Expected says in words which values are valid, with unit and range.
 	Expected string
 	// Default says what is in force without the label.

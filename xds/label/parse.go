@@ -47,6 +47,7 @@ func Parse(kind Kind, labels map[string]string) (Settings, []Problem) {
 	for _, key := range pending {
 		problems = append(problems, unknown(key, labels[key]))
 	}
+	problems = append(problems, idle(kind, labels, s, problems)...)
 	slices.SortFunc(problems, func(a, b Problem) int { return strings.Compare(a.Key, b.Key) })
 	return s, problems
 }
@@ -59,7 +60,7 @@ func (k Key) apply(s *Settings, kind Kind, key, value string, port uint16, portE
 		p.Reason, p.InForce = portErr.Error(), "nothing"
 		return p
 	case !k.AppliesTo(kind):
-		p.Reason, p.InForce = fmt.Sprintf("has no meaning on a %s, only on %s", kind, kindList(k.On)), "nothing"
+		p.Reason, p.InForce = fmt.Sprintf("has no meaning on a %s, only on %s", kind, list(k.On, "and")), "nothing"
 		return p
 	case k.notYet[kind] != "":
 		p.Reason = k.notYet[kind]
@@ -94,16 +95,4 @@ func trafficKeys(labels map[string]string) []string {
 		}
 	}
 	return keys
-}
-
-func kindList(kinds []Kind) string {
-	words := make([]string, len(kinds))
-	for i, k := range kinds {
-		words[i] = string(k)
-	}
-	if len(words) == 1 {
-		return words[0]
-	}
-	last := len(words) - 1
-	return strings.Join(words[:last], ", ") + " and " + words[last]
 }

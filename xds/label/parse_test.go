@@ -3,6 +3,7 @@ package label
 import (
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -164,41 +165,67 @@ func TestWeight(t *testing.T) {
 	}
 }
 
-// TestTable holds each entry to what users read of it: the example must work on every kind that the entry names.
+// examples are the keys and examples of all entries that mean something on a kind.
+func examples(kind Kind) map[string]string {
+	labels := map[string]string{}
+	for n, entry := range Table {
+		if entry.AppliesTo(kind) && entry.notYet[kind] == "" {
+			labels[entry.key(uint16(8080+n))] = entry.Example
+		}
+	}
+	return labels
+}
+
+// key is the entry's key; of a family, that of the port.
+func (k Key) key(port uint16) string {
+	return strings.Replace(k.Name, portPlaceholder, strconv.Itoa(int(port)), 1)
+}
+
+// TestTable holds each entry to what users read of it: the examples work together on every kind that they name, and a
+// value that is none leaves the default in force and every other key as it is.
 func TestTable(t *testing.T) {
+	for _, kind := range []Kind{Namespace, Deployment, StatefulSet, DaemonSet, Job, CronJob, Service} {
+		labels := examples(kind)
+		all, problems := Parse(kind, labels)
+		if len(problems) != 0 {
+			t.Errorf("the examples on a %s: %v", kind, problems)
+		}
+		for n, entry := range Table {
+			key := entry.key(uint16(8080 + n))
+			if labels[key] == "" {
+				continue
+			}
+			const bad = "not a value"
+			without, with := maps.Clone(labels), maps.Clone(labels)
+			delete(without, key)
+			with[key] = bad
+			absent, _ := Parse(kind, without)
+			wrong, problems := Parse(kind, with)
+			if cmp.Equal(absent, all) {
+				t.Errorf("%s=%s sets nothing on a %s", key, entry.Example, kind)
+			}
+			if diff := cmp.Diff(absent, wrong); diff != "" {
+				t.Errorf("%s=%s on a %s (-without +with):\n%s", key, bad, kind, diff)
+			}
+			want := Problem{Key: key, Value: bad, Reason: "expected " + entry.Expected, InForce: entry.Default}
+			if !slices.Contains(problems, want) {
+				t.Errorf("%s=%s on a %s: %v", key, bad, kind, problems)
+			}
+		}
+	}
+}
+
+// TestEntries: the reference page has something to say of each.
+func TestEntries(t *testing.T) {
 	seen := map[string]bool{}
 	for _, entry := range Table {
-		t.Run(entry.Name, func(t *testing.T) {
-			if seen[entry.Name] {
-				t.Error("listed twice")
-			}
-			seen[entry.Name] = true
-			if !strings.HasPrefix(entry.Name, Prefix) || len(entry.On) == 0 || entry.Expected == "" || entry.Default == "" || entry.Meaning == "" {
-				t.Errorf("incomplete entry: %+v", entry)
-			}
-			key := strings.Replace(entry.Name, portPlaceholder, "8080", 1)
-			for _, kind := range entry.On {
-				got, problems := Parse(kind, map[string]string{key: entry.Example})
-				if entry.notYet[kind] != "" {
-					if len(problems) != 1 || !cmp.Equal(got, Settings{}) {
-						t.Errorf("%s=%s does nothing on a %s yet: settings %+v, problems %v", key, entry.Example, kind, got, problems)
-					}
-					continue
-				}
-				if len(problems) != 0 || cmp.Equal(got, Settings{}) {
-					t.Errorf("%s=%s on a %s: settings %+v, problems %v", key, entry.Example, kind, got, problems)
-				}
-			}
-			const bad = "not.a.value"
-			if entry.notYet[entry.On[0]] != "" {
-				return
-			}
-			got, problems := Parse(entry.On[0], map[string]string{key: bad})
-			want := []Problem{{Key: key, Value: bad, Reason: "expected " + entry.Expected, InForce: entry.Default}}
-			if diff := cmp.Diff(want, problems); diff != "" || !cmp.Equal(got, Settings{}) {
-				t.Errorf("%s=%s: settings %+v, problems (-want +got):\n%s", key, bad, got, diff)
-			}
-		})
+		if seen[entry.Name] {
+			t.Errorf("%s is listed twice", entry.Name)
+		}
+		seen[entry.Name] = true
+		if !strings.HasPrefix(entry.Name, Prefix) || len(entry.On) == 0 || entry.Expected == "" || entry.Default == "" || entry.Meaning == "" || entry.Example == "" {
+			t.Errorf("incomplete entry: %+v", entry)
+		}
 	}
 }
 

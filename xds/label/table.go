@@ -1,6 +1,10 @@
 package label
 
-import "strconv"
+import (
+	"slices"
+	"strconv"
+	"time"
+)
 
 // Prefix begins every label key of the product.
 const Prefix = "traffic."
@@ -12,7 +16,19 @@ const (
 	// WeightKey is the load-balancing weight of a pod or of the pods of a workload.
 	WeightKey = "traffic.endpoint.weight"
 
-	portPrefix = "traffic.port."
+	// PolicyKey is the load-balancing policy of a Service.
+	PolicyKey = "traffic.lb.policy"
+
+	portPrefix         = "traffic.port."
+	cookieNameKey      = "traffic.hash.cookie.name"
+	cookieTTLKey       = "traffic.hash.cookie.ttl"
+	headerNameKey      = "traffic.hash.header.name"
+	delayTimeKey       = "traffic.fault.delay.time"
+	delayPercentageKey = "traffic.fault.delay.percentage"
+	abortStatusKey     = "traffic.fault.abort.status"
+	abortPercentageKey = "traffic.fault.abort.percentage"
+	tracingKey         = "traffic.tracing.enabled"
+	samplingKey        = "traffic.tracing.sampling"
 )
 
 // ProxyAnnotation is what the webhook writes on each pod that has an Envoy; Prometheus keeps the pods where it is set. It is not
@@ -22,27 +38,14 @@ const ProxyAnnotation = "traffic.envoy.proxy"
 // PortKey is the key that opens that port.
 func PortKey(port uint16) string { return portPrefix + strconv.Itoa(int(port)) }
 
-// Default settings where no label says otherwise.
-const (
-	DefaultWeight = 100
-	MaxWeight     = 128
-)
-
-// Settings is what the labels of one object say. A nil or missing field means that no valid label set it.
-type Settings struct {
-	Enabled *bool
-	// Weight is the load-balancing weight of a pod, 0 to MaxWeight; 0 takes it out.
-	Weight *uint32
-	// Ports holds the protocol of each open port: service ports on a Service, container ports on a Pod.
-	Ports map[uint16]Protocol
-}
-
 // podPorts is why the keys of a pod's own ports do nothing so far.
 var podPorts = map[Kind]string{Pod: "ports of pods are not opened yet; label the Service"}
 
 // Table is the vocabulary. Its order is the order of the reference page and of precedence: where two keys set one
 // field, the earlier entry wins.
-var Table = []Key{
+var Table = slices.Concat(injection, ports, balancing, faults, tracing, timeouts, breakers)
+
+var injection = []Key{
 	entry(Key{
 		Name: EnabledKey,
 		On:   []Kind{Namespace, Deployment, StatefulSet, DaemonSet, Job, CronJob, Pod},
@@ -51,7 +54,9 @@ var Table = []Key{
 		Default: "false",
 		Example: "true",
 	}, boolean, func(s *Settings, _ uint16, v bool) { s.Enabled = &v }),
+}
 
+var ports = []Key{
 	entry(Key{
 		Name: portPrefix + portPlaceholder,
 		On:   []Kind{Service, Pod},
@@ -70,7 +75,15 @@ var Table = []Key{
 		Example: "http",
 		notYet:  podPorts,
 	}, protocol, setPort),
+}
 
+// requests are the protocols of which Envoy sees requests, balanced those of which it picks the endpoint.
+var (
+	requests = []Protocol{HTTP, HTTP2}
+	balanced = []Protocol{HTTP, HTTP2, TCP}
+)
+
+var balancing = []Key{
 	entry(Key{
 		Name:    WeightKey,
 		On:      []Kind{Deployment, StatefulSet, DaemonSet, Pod},
@@ -78,6 +91,194 @@ var Table = []Key{
 		Default: "100",
 		Example: "10",
 	}, weight, func(s *Settings, _ uint16, v uint32) { s.Weight = &v }),
+
+	entry(Key{
+		Name: PolicyKey,
+		On:   []Kind{Service},
+		Of:   balanced,
+		Meaning: "How an endpoint is picked. RING_HASH and MAGLEV keep requests with the same cookie or header together. " +
+			"RANDOM ignores weights.",
+		Default: "ROUND_ROBIN",
+		Example: "RING_HASH",
+	}, policy, func(s *Settings, _ uint16, v Policy) { s.Balancing.Policy = v }),
+
+	entry(Key{
+		Name: cookieNameKey,
+		On:   []Kind{Service},
+		Of:   requests,
+		Meaning: "Hash on this cookie. A label's value begins and ends with a letter or digit, so a cookie such as __Host-id " +
+			"cannot be named.",
+		Default: "no cookie is looked at",
+		Example: "session",
+	}, token, func(s *Settings, _ uint16, v string) { s.Balancing.HashCookie = v }),
+
+	entry(Key{
+		Name:    cookieTTLKey,
+		On:      []Kind{Service},
+		Of:      requests,
+		Meaning: "Give a client without the cookie one that lasts so long; 0 until its session ends.",
+		Default: "no cookie is given",
+		Example: "1h",
+	}, ttl, func(s *Settings, _ uint16, v time.Duration) { s.Balancing.CookieTTL = &v }),
+
+	entry(Key{
+		Name:    headerNameKey,
+		On:      []Kind{Service},
+		Of:      requests,
+		Meaning: "Hash on this header. With a cookie to hash on too, the header decides where a request has it.",
+		Default: "no header is looked at",
+		Example: "x-user",
+	}, token, func(s *Settings, _ uint16, v string) { s.Balancing.HashHeader = v }),
+}
+
+var faults = []Key{
+	entry(Key{
+		Name:    delayTimeKey,
+		On:      []Kind{Service, Pod},
+		Of:      requests,
+		Meaning: "Delay requests by so much, as many as " + delayPercentageKey + " says.",
+		Default: "no delay",
+		Example: "3s",
+	}, duration, func(s *Settings, _ uint16, v time.Duration) { s.Fault.Delay = v }),
+
+	entry(Key{
+		Name:    delayPercentageKey,
+		On:      []Kind{Service, Pod},
+		Of:      requests,
+		Meaning: "The share of requests that is delayed.",
+		Default: "0",
+		Example: "10",
+	}, percentage, func(s *Settings, _ uint16, v Percentage) { s.Fault.DelayPercentage = v }),
+
+	entry(Key{
+		Name:    abortStatusKey,
+		On:      []Kind{Service, Pod},
+		Of:      requests,
+		Meaning: "The HTTP status with which requests are answered instead of being sent, as many as " + abortPercentageKey + " says.",
+		Default: strconv.Itoa(DefaultAbortStatus),
+		Example: "505",
+	}, status, func(s *Settings, _ uint16, v uint32) { s.Fault.AbortStatus = v }),
+
+	entry(Key{
+		Name:    abortPercentageKey,
+		On:      []Kind{Service, Pod},
+		Of:      requests,
+		Meaning: "The share of requests that is aborted.",
+		Default: "0",
+		Example: "0.5",
+	}, percentage, func(s *Settings, _ uint16, v Percentage) { s.Fault.AbortPercentage = v }),
+
+	entry(Key{
+		Name:    "traffic.rate.limit",
+		On:      []Kind{Service, Pod},
+		Of:      requests,
+		Meaning: "Bandwidth of each response, in KiB per second.",
+		Default: "no limit",
+		Example: "100",
+	}, positive, func(s *Settings, _ uint16, v uint32) { s.RateLimit = v }),
+}
+
+var tracing = []Key{
+	entry(Key{
+		Name:    tracingKey,
+		On:      []Kind{Service, Pod},
+		Of:      requests,
+		Meaning: "Report requests to the tracing collector of the chart's values. Applications join traces by forwarding the headers.",
+		Default: "false",
+		Example: "true",
+	}, boolean, func(s *Settings, _ uint16, v bool) { s.Tracing.Enabled = v }),
+
+	entry(Key{
+		Name:    samplingKey,
+		On:      []Kind{Service, Pod},
+		Of:      requests,
+		Meaning: "The share of requests that starts a trace; one that is in a trace already stays in it.",
+		Default: "100",
+		Example: "0.5",
+	}, percentage, func(s *Settings, _ uint16, v Percentage) { s.Tracing.Sampling = &v }),
+}
+
+var timeouts = []Key{
+	entry(Key{
+		Name:    "traffic.request.timeout",
+		On:      []Kind{Service, Pod},
+		Of:      requests,
+		Meaning: "How long a request may take with its response and all retries, else the client gets 504; 0 for ever.",
+		Default: "0",
+		Example: "30s",
+	}, durationOrNone, func(s *Settings, _ uint16, v time.Duration) { s.RequestTimeout = v }),
+
+	entry(Key{
+		Name:    "traffic.connection.timeout",
+		On:      []Kind{Service, Pod},
+		Meaning: "How long a connection to an endpoint may take to come about, else the client gets 503.",
+		Default: "60s",
+		Example: "1s",
+	}, duration, func(s *Settings, _ uint16, v time.Duration) { s.ConnectionTimeout = v }),
+
+	entry(Key{
+		Name:    "traffic.retries.5xx",
+		On:      []Kind{Service, Pod},
+		Of:      requests,
+		Meaning: "Try again, so often, what was answered with 5xx or not at all; several retries labels count together, by the largest number.",
+		Default: "no retries",
+		Example: "3",
+	}, number, func(s *Settings, _ uint16, v uint32) { s.Retries.ServerError = v }),
+
+	entry(Key{
+		Name:    "traffic.retries.connect-failure",
+		On:      []Kind{Service, Pod},
+		Of:      requests,
+		Meaning: "Try again, so often, what found no connection.",
+		Default: "no retries",
+		Example: "3",
+	}, number, func(s *Settings, _ uint16, v uint32) { s.Retries.ConnectFailure = v }),
+
+	entry(Key{
+		Name:    "traffic.retries.gateway-error",
+		On:      []Kind{Service, Pod},
+		Of:      requests,
+		Meaning: "Try again, so often, what was answered with 502, 503 or 504, or not at all.",
+		Default: "no retries",
+		Example: "3",
+	}, number, func(s *Settings, _ uint16, v uint32) { s.Retries.GatewayError = v }),
+}
+
+// breakers count for each client by itself: every Envoy has its own.
+var breakers = []Key{
+	entry(Key{
+		Name:    "traffic.retries.max",
+		On:      []Kind{Service, Pod},
+		Of:      requests,
+		Meaning: "Breaker: retries of one client at a time; what is above is not tried again.",
+		Default: strconv.Itoa(DefaultMaxRetries),
+		Example: "10",
+	}, positive, func(s *Settings, _ uint16, v uint32) { s.Limits.Retries = v }),
+
+	entry(Key{
+		Name:    "traffic.connection.max",
+		On:      []Kind{Service, Pod},
+		Meaning: "Breaker: connections of one client at a time; requests above wait, TCP connections above are closed.",
+		Default: strconv.Itoa(DefaultMaxConnections),
+		Example: "100",
+	}, positive, func(s *Settings, _ uint16, v uint32) { s.Limits.Connections = v }),
+
+	entry(Key{
+		Name:    "traffic.request.max-pending",
+		On:      []Kind{Service, Pod},
+		Meaning: "Breaker: requests of one client that wait for a connection; the client gets 503 above.",
+		Default: strconv.Itoa(DefaultMaxPending),
+		Example: "100",
+	}, positive, func(s *Settings, _ uint16, v uint32) { s.Limits.Pending = v }),
+
+	entry(Key{
+		Name:    "traffic.request.max",
+		On:      []Kind{Service, Pod},
+		Of:      requests,
+		Meaning: "Breaker: requests of one client at a time; the client gets 503 above.",
+		Default: strconv.Itoa(DefaultMaxRequests),
+		Example: "100",
+	}, positive, func(s *Settings, _ uint16, v uint32) { s.Limits.Requests = v }),
 }
 
 // setPort keeps the first protocol given for a port: the table's order decides between two spellings.

@@ -3,6 +3,8 @@ package label
 import (
 	"errors"
 	"fmt"
+	"math"
+	"regexp"
 	"strconv"
 	"strings"
 )
@@ -72,4 +74,64 @@ var weight = valueType[uint32]{
 		}
 		return uint32(n), "", nil
 	},
+}
+
+// A Policy says how Envoy picks an endpoint; the zero value is RoundRobin.
+type Policy uint8
+
+// The load-balancing policies.
+const (
+	RoundRobin Policy = iota
+	LeastRequest
+	RingHash
+	Random
+	Maglev
+)
+
+var policies = []string{RoundRobin: "ROUND_ROBIN", LeastRequest: "LEAST_REQUEST", RingHash: "RING_HASH", Random: "RANDOM", Maglev: "MAGLEV"}
+
+func (p Policy) String() string { return policies[p] }
+
+var policy = valueType[Policy]{
+	expected: "ROUND_ROBIN, LEAST_REQUEST, RING_HASH, RANDOM or MAGLEV",
+	parse: func(text string) (Policy, string, error) {
+		for p, name := range policies {
+			if strings.EqualFold(text, name) {
+				return Policy(p), "", nil
+			}
+		}
+		return 0, "", errNotValid
+	},
+}
+
+var tokens = regexp.MustCompile(`^[A-Za-z0-9._-]+$`)
+
+// token is the name of a header or cookie, as far as a label's value can be one (RFC 9110, section 5.6.2).
+var token = valueType[string]{
+	expected: "letters, digits, '-', '_' and '.'",
+	parse: func(text string) (string, string, error) {
+		if !tokens.MatchString(text) {
+			return "", "", errNotValid
+		}
+		return text, "", nil
+	},
+}
+
+var (
+	number   = integer(0, math.MaxUint32, "an integer from 0 to 4294967295")
+	positive = integer(1, math.MaxUint32, "an integer from 1 to 4294967295")
+	status   = integer(200, 599, "an HTTP status from 200 to 599")
+)
+
+func integer(least, most uint32, expected string) valueType[uint32] {
+	return valueType[uint32]{
+		expected: expected,
+		parse: func(text string) (uint32, string, error) {
+			n, err := strconv.ParseUint(text, 10, 32)
+			if err != nil || uint32(n) < least || uint32(n) > most {
+				return 0, "", errNotValid
+			}
+			return uint32(n), "", nil
+		},
+	}
 }

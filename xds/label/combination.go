@@ -1,0 +1,85 @@
+package label
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// idle tells of the labels of a Service or Pod that are right by themselves, and yet do nothing for what the other labels
+// say or do not say. It leaves out the keys about which there is a problem already.
+func idle(kind Kind, labels map[string]string, s Settings, known []Problem) []Problem {
+	var problems []Problem
+	for _, entry := range Table {
+		value := labels[entry.Name]
+		if value == "" || !entry.AppliesTo(kind) || !entry.handlesPorts() || concerns(known, entry.Name) {
+			continue
+		}
+		reason := s.closed(kind, entry.Of)
+		if reason == "" {
+			reason = s.lacks(entry.Name, labels)
+		}
+		if reason != "" {
+			problems = append(problems, Problem{Key: entry.Name, Value: value, Reason: reason, InForce: "nothing"})
+		}
+	}
+	return problems
+}
+
+// handlesPorts reports whether the key says how an open port is handled, and so has no meaning without one.
+func (k Key) handlesPorts() bool {
+	return k.AppliesTo(Service) && !strings.HasSuffix(k.Name, portPlaceholder)
+}
+
+func concerns(problems []Problem, key string) bool {
+	return slices.ContainsFunc(problems, func(p Problem) bool { return p.Key == key })
+}
+
+// closed says why no port has a use for a key of these protocols.
+func (s Settings) closed(kind Kind, of []Protocol) string {
+	if len(s.Ports) == 0 {
+		return fmt.Sprintf("no port of the %s is open: it needs a label %s%s", kind, portPrefix, portPlaceholder)
+	}
+	var others []string
+	for _, port := range slices.Sorted(maps.Keys(s.Ports)) {
+		if of == nil || slices.Contains(of, s.Ports[port]) {
+			return ""
+		}
+		others = append(others, fmt.Sprintf("%d is %s", port, s.Ports[port]))
+	}
+	return fmt.Sprintf("it has a meaning for %s ports only, and %s", list(of, "and"), strings.Join(others, ", "))
+}
+
+// lacks says which other label must be there, or be another, for that one to do something.
+func (s Settings) lacks(key string, labels map[string]string) string {
+	switch b := s.Balancing; {
+	case key == delayTimeKey && labels[delayPercentageKey] == "":
+		return "no request is delayed without " + delayPercentageKey
+	case key == delayPercentageKey && s.Fault.DelayPercentage > 0 && s.Fault.Delay == 0:
+		return "no request is delayed without " + delayTimeKey
+	case key == abortStatusKey && labels[abortPercentageKey] == "":
+		return "no request is aborted without " + abortPercentageKey
+	case key == samplingKey && !s.Tracing.Enabled:
+		return "no request is traced without " + tracingKey + "=true"
+	case key == cookieTTLKey && b.HashCookie == "":
+		return "no cookie is given without " + cookieNameKey
+	case (key == cookieNameKey || key == cookieTTLKey || key == headerNameKey) && !b.Hashes():
+		return fmt.Sprintf("%s hashes nothing: it needs %s=RING_HASH or MAGLEV", b.Policy, PolicyKey)
+	case key == PolicyKey && b.Hashes() && b.HashCookie == "" && b.HashHeader == "":
+		return fmt.Sprintf("endpoints are picked at random without %s or %s", cookieNameKey, headerNameKey)
+	}
+	return ""
+}
+
+// list joins words as a sentence does: a, b and c.
+func list[T fmt.Stringer](things []T, last string) string {
+	words := make([]string, len(things))
+	for i, t := range things {
+		words[i] = t.String()
+	}
+	if len(words) < 2 {
+		return strings.Join(words, "")
+	}
+	return strings.Join(words[:len(words)-1], ", ") + " " + last + " " + words[len(words)-1]
+}
