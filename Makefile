@@ -51,7 +51,7 @@ fuzz: ## Run every fuzz target for FUZZTIME (60s)
 	  done; done
 
 generate: ## Rewrite goldens and generated files from what the code does: read the diff
-	go test ./webhook/inject ./webhook/admit ./cni-plugin/redirect ./xds ./tests/chart -update
+	go test ./webhook/inject ./webhook/admit ./cni-plugin/redirect ./xds ./xds/label ./tests/chart -update
 
 lint: $(LINT)
 	go vet ./... ./tests/...

@@ -1,0 +1,36 @@
+package label
+
+import (
+	"fmt"
+	"strings"
+)
+
+const preface = `# Labels
+
+Every key of the vocabulary, with the objects on which it means something, its values and what is in force without it.
+
+- A label acts on running pods at once, without a restart. Only ` + "`" + EnabledKey + "`" + ` acts when a pod is created.
+- An empty value counts as absent. So does a value that is not valid, for its key alone; whoever set it is told in the terminal, by an Event on
+  the object, and in the control plane's log and metrics.
+- A Service's labels are about traffic to the Service, a Pod's about traffic to that pod's own address. They apply in clients that have an Envoy.
+- A duration is written ` + "`3s`, `250ms` or `1m30s`" + `. A number without a unit is accepted, with a warning: below 1000000 it counts milliseconds, from
+  there on nanoseconds.
+- Breakers count for each client pod by itself.
+
+`
+
+// Reference returns the vocabulary as the page that users read, in Markdown.
+func Reference() []byte {
+	var b strings.Builder
+	b.WriteString(preface)
+	for _, k := range Table {
+		fmt.Fprintf(&b, "## `%s`\n\n%s\n\n", k.Name, k.Meaning)
+		fmt.Fprintf(&b, "| | |\n|---|---|\n| On | %s |\n", list(k.On, "and"))
+		if k.Of != nil {
+			fmt.Fprintf(&b, "| Of ports that are | %s |\n", list(k.Of, "or"))
+		}
+		fmt.Fprintf(&b, "| Value | %s |\n| Without it | %s |\n", k.Expected, k.Default)
+		fmt.Fprintf(&b, "| Example | `kubectl label %s NAME %s=%s` |\n\n", strings.ToLower(string(k.On[0])), strings.Replace(k.Name, portPlaceholder, "8080", 1), k.Example)
+	}
+	return []byte(strings.TrimSuffix(b.String(), "\n"))
+}
