@@ -3,8 +3,10 @@
 // Envoy behind the redirect answers there, with its node id.
 //
 // It runs in every injected pod's start, between the sidecar and everything
-// else: as a rule it is done after one connection per family. When it is not, it
-// waits for the node agent to repair the pod.
+// else. First it waits until the sidecar has its configuration, for as long as
+// that takes: the control plane may be away. Then it is done, as a rule, after
+// one connection per family. When it is not, it waits for the node agent to
+// repair the pod.
 package verify
 
 import (
@@ -25,7 +27,7 @@ import (
 
 const (
 	firstPause     = 10 * time.Millisecond
-	longestPause   = 500 * time.Millisecond
+	longestPause   = 640 * time.Millisecond
 	attemptTimeout = time.Second // an unredirected connection is answered by nobody
 	maxAnswer      = 512         // bytes; a node id has at most 317
 )
@@ -59,11 +61,24 @@ func Targets(podIPs string) ([]Target, error) {
 	return targets, nil
 }
 
-// Verifier dials until every target has answered with NodeID.
+// ReadyAddr returns where the sidecar of a pod with these addresses says whether
+// it is ready: at the first, as Envoy's own configuration has it.
+func ReadyAddr(podIPs string, port uint16) (string, error) {
+	first, _, _ := strings.Cut(podIPs, ",")
+	addr, err := netip.ParseAddr(strings.TrimSpace(first))
+	if err != nil {
+		return "", fmt.Errorf("pod addresses %q: %w", podIPs, err)
+	}
+	return netip.AddrPortFrom(addr, port).String(), nil
+}
+
+// Verifier waits for the pod's Envoy, then dials until every target has answered
+// with NodeID.
 type Verifier struct {
 	NodeID  string // <pod>.<namespace>, as the sidecar's
+	Ready   string // host:port of the sidecar's /ready
 	Targets []Target
-	Timeout time.Duration
+	Timeout time.Duration // from when the sidecar is ready
 	// Out receives one line when the wait begins and one when it ended well.
 	Out io.Writer
 }
@@ -72,6 +87,9 @@ type Verifier struct {
 // error that says what was seen and where to look.
 func (v Verifier) Run(ctx context.Context) error {
 	start := time.Now()
+	if err := v.awaitReady(ctx); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(ctx, v.Timeout)
 	defer cancel()
 	waited := false
@@ -82,6 +100,28 @@ func (v Verifier) Run(ctx context.Context) error {
 	}
 	fmt.Fprintf(v.Out, "outbound connections of %s reach its Envoy (%s)\n", v.NodeID, time.Since(start).Round(time.Microsecond))
 	return nil
+}
+
+// awaitReady waits until the sidecar is ready, without limit: a pod that gave up
+// would be started anew after ever longer pauses.
+func (v Verifier) awaitReady(ctx context.Context) error {
+	for pause := firstPause; ; pause = min(2*pause, longestPause) {
+		status, answer, err := get(ctx, v.Ready, "/ready")
+		if err == nil && status == http.StatusOK {
+			return nil
+		}
+		if err == nil {
+			err = fmt.Errorf("it says %d %q", status, strings.TrimSpace(answer))
+		}
+		if 2*pause == longestPause { // not at once: as a rule it is a matter of milliseconds
+			fmt.Fprintf(v.Out, "waiting for the configuration of this pod's Envoy, which comes from traffic-control: %v\n", err)
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("stopped while waiting for the sidecar to be ready: %w", err)
+		case <-time.After(pause):
+		}
+	}
 }
 
 // await dials one target until it answers as it should.
@@ -122,7 +162,7 @@ func (v Verifier) gaveUp(ctx context.Context, last error) error {
 
 // attempt dials one target once.
 func (v Verifier) attempt(ctx context.Context, t Target) error {
-	answer, err := get(ctx, t.Addr)
+	_, answer, err := get(ctx, t.Addr, "/")
 	if err != nil {
 		return fmt.Errorf("an outbound %s connection did not reach this pod's Envoy: %w", t.Family, err)
 	}
@@ -134,31 +174,31 @@ func (v Verifier) attempt(ctx context.Context, t Target) error {
 
 // get is one HTTP request on a connection of its own. Not by http.Client: that
 // one logs about servers that speak first, and anybody may be answering here.
-func get(ctx context.Context, addr string) (string, error) {
+func get(ctx context.Context, addr, path string) (status int, body string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
 	if err != nil {
-		return "", err
+		return 0, "", err
 	}
 	defer conn.Close()
 	deadline, _ := ctx.Deadline()
 	if err := conn.SetDeadline(deadline); err != nil {
-		return "", err
+		return 0, "", err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+"/", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+path, nil)
 	if err != nil {
-		return "", err
+		return 0, "", err
 	}
 	req.Close = true
 	if err := req.Write(conn); err != nil {
-		return "", err
+		return 0, "", err
 	}
 	res, err := http.ReadResponse(bufio.NewReader(conn), req)
 	if err != nil {
-		return "", err
+		return 0, "", err
 	}
 	defer res.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
-	return string(body), err
+	text, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
+	return res.StatusCode, string(text), err
 }

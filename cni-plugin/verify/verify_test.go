@@ -47,6 +47,9 @@ func answering(t *testing.T, family string, handler http.HandlerFunc) Target {
 	return Target{Family: family, Addr: strings.TrimPrefix(s.URL, "http://")}
 }
 
+// ready is a sidecar that has its configuration.
+func ready(t *testing.T) string { return answering(t, "", says("LIVE")).Addr }
+
 func says(id string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, id) }
 }
@@ -55,7 +58,7 @@ func says(id string) http.HandlerFunc {
 func TestRedirected(t *testing.T) {
 	var out strings.Builder
 	v := Verifier{
-		NodeID: "web-0.shop", Timeout: time.Minute, Out: &out,
+		NodeID: "web-0.shop", Ready: ready(t), Timeout: time.Minute, Out: &out,
 		Targets: []Target{answering(t, "IPv4", says("web-0.shop")), answering(t, "IPv6", says("web-0.shop"))},
 	}
 	if err := v.Run(context.Background()); err != nil {
@@ -89,7 +92,7 @@ func TestOthersAnswer(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			v := Verifier{
-				NodeID: "web-0.shop", Timeout: 500 * time.Millisecond, Out: io.Discard,
+				NodeID: "web-0.shop", Ready: ready(t), Timeout: 500 * time.Millisecond, Out: io.Discard,
 				Targets: []Target{answering(t, "IPv4", handler)},
 			}
 			err := v.Run(context.Background())
@@ -106,7 +109,7 @@ func TestOneFamilyMissing(t *testing.T) {
 	addr := strings.TrimPrefix(closed.URL, "http://")
 	closed.Close()
 	v := Verifier{
-		NodeID: "web-0.shop", Timeout: 500 * time.Millisecond, Out: io.Discard,
+		NodeID: "web-0.shop", Ready: ready(t), Timeout: 500 * time.Millisecond, Out: io.Discard,
 		Targets: []Target{answering(t, "IPv4", says("web-0.shop")), {"IPv6", addr}},
 	}
 	err := v.Run(context.Background())
@@ -125,7 +128,7 @@ func TestWaitsForRepair(t *testing.T) {
 		}
 	})
 	var out strings.Builder
-	v := Verifier{NodeID: "web-0.shop", Timeout: time.Minute, Out: &out, Targets: []Target{target}}
+	v := Verifier{NodeID: "web-0.shop", Ready: ready(t), Timeout: time.Minute, Out: &out, Targets: []Target{target}}
 	if err := v.Run(context.Background()); err != nil {
 		t.Fatal(err)
 	}
@@ -135,11 +138,63 @@ func TestWaitsForRepair(t *testing.T) {
 	}
 }
 
+// While the control plane is away a new pod waits, for longer than a repair may
+// take, and says for what.
+func TestWaitsForEnvoy(t *testing.T) {
+	var asked atomic.Int32
+	envoy := answering(t, "", func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/ready" || asked.Add(1) < 8 {
+			http.Error(w, "INITIALIZING", http.StatusServiceUnavailable)
+		}
+	})
+	var out strings.Builder
+	v := Verifier{
+		NodeID: "web-0.shop", Ready: envoy.Addr, Timeout: 100 * time.Millisecond, Out: &out,
+		Targets: []Target{answering(t, "IPv4", func(w http.ResponseWriter, _ *http.Request) {
+			if asked.Load() < 8 {
+				t.Error("dialled before the sidecar was ready")
+			}
+			io.WriteString(w, "web-0.shop")
+		})},
+	}
+	if err := v.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	const want = "waiting for the configuration of this pod's Envoy, which comes from traffic-control: it says 503 \"INITIALIZING\"\n"
+	if !strings.HasPrefix(out.String(), want) {
+		t.Errorf("printed %q", &out)
+	}
+}
+
+// An Envoy that is not there yet is waited for, until the pod is deleted.
+func TestWaitsForEnvoyUntilStopped(t *testing.T) {
+	closed := httptest.NewServer(nil)
+	addr := strings.TrimPrefix(closed.URL, "http://")
+	closed.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	err := Verifier{NodeID: "web-0.shop", Ready: addr, Timeout: time.Minute, Out: io.Discard}.Run(ctx)
+	if err == nil || !strings.Contains(err.Error(), "stopped while waiting for the sidecar to be ready") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// A sidecar listens at the pod's first address.
+func TestReadyAddr(t *testing.T) {
+	for podIPs, want := range map[string]string{
+		"10.0.0.1": "10.0.0.1:8900", "fd00::1,10.0.0.1": "[fd00::1]:8900", " 10.0.0.1 ,x": "10.0.0.1:8900", "": "", "x": "",
+	} {
+		if got, err := ReadyAddr(podIPs, 8900); got != want || (err == nil) != (want != "") {
+			t.Errorf("%q: %q, %v", podIPs, got, err)
+		}
+	}
+}
+
 // A pod that is deleted while it waits goes at once.
 func TestStops(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	target := answering(t, "IPv4", func(http.ResponseWriter, *http.Request) { cancel() })
-	v := Verifier{NodeID: "web-0.shop", Timeout: time.Hour, Out: io.Discard, Targets: []Target{target}}
+	v := Verifier{NodeID: "web-0.shop", Ready: ready(t), Timeout: time.Hour, Out: io.Discard, Targets: []Target{target}}
 	err := v.Run(ctx)
 	if err == nil || !strings.Contains(err.Error(), "stopped while waiting") || errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v", err)

@@ -55,13 +55,7 @@ func (c Config) proxy() (corev1.Container, error) {
 			field("POD_NAMESPACE", "metadata.namespace"),
 			field("POD_IP", "status.podIP"),
 		},
-		StartupProbe: &corev1.Probe{
-			ProbeHandler: corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{
-				Path: "/ready", Port: intstr.FromInt32(int32(c.StatsPort)),
-			}},
-			PeriodSeconds:    1,
-			FailureThreshold: startupFailures,
-		},
+		StartupProbe:    c.startupProbe(),
 		Resources:       c.ProxyResources,
 		SecurityContext: restricted(int64(c.ProxyUID)),
 		VolumeMounts: []corev1.VolumeMount{
@@ -71,6 +65,21 @@ func (c Config) proxy() (corev1.Container, error) {
 	}, nil
 }
 
+// startupProbe holds the pod's start back until the proxy has its configuration. traffic-verify does that as well, and
+// without waiting for the kubelet's next probe: a second of every pod's start.
+func (c Config) startupProbe() *corev1.Probe {
+	if c.Verify {
+		return nil
+	}
+	return &corev1.Probe{
+		ProbeHandler: corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{
+			Path: "/ready", Port: intstr.FromInt32(int32(c.StatsPort)),
+		}},
+		PeriodSeconds:    1,
+		FailureThreshold: startupFailures,
+	}
+}
+
 // verify is the init container that lets the pod go on once its connections reach its proxy.
 func (c Config) verify() corev1.Container {
 	return corev1.Container{
@@ -78,6 +87,7 @@ func (c Config) verify() corev1.Container {
 		Image:           c.VerifyImage,
 		ImagePullPolicy: c.ImagePullPolicy,
 		Command:         []string{"traffic-verify"},
+		Args:            []string{"--ready-port", strconv.Itoa(int(c.StatsPort))},
 		Env: []corev1.EnvVar{
 			field("POD_NAME", "metadata.name"),
 			field("POD_NAMESPACE", "metadata.namespace"),

@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/signal"
 	"syscall"
@@ -28,7 +29,8 @@ func run(args []string, getenv func(string) string, stderr io.Writer) int {
 
 	flags := flag.NewFlagSet("traffic-verify", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	timeout := flags.Duration("timeout", 5*time.Minute, "how long to wait for a repair before failing")
+	timeout := flags.Duration("timeout", 5*time.Minute, "how long to wait for a repair, once the sidecar is ready, before failing")
+	readyPort := flags.Uint("ready-port", 8900, "port of the sidecar's /ready, at the pod's first address")
 	terminationLog := flags.String("termination-log", "/dev/termination-log", "file that gets the reason of a failure; empty for none")
 	if err := flags.Parse(args); err != nil {
 		return 2
@@ -38,7 +40,7 @@ func run(args []string, getenv func(string) string, stderr io.Writer) int {
 		return 2
 	}
 
-	err := verifyPod(ctx, getenv, *timeout, prefixed{stderr})
+	err := verifyPod(ctx, getenv, *timeout, *readyPort, prefixed{stderr})
 	if err == nil {
 		return 0
 	}
@@ -52,7 +54,7 @@ func run(args []string, getenv func(string) string, stderr io.Writer) int {
 	return 1
 }
 
-func verifyPod(ctx context.Context, getenv func(string) string, timeout time.Duration, out io.Writer) error {
+func verifyPod(ctx context.Context, getenv func(string) string, timeout time.Duration, readyPort uint, out io.Writer) error {
 	v := verify.Verifier{NodeID: getenv("NODE_ID"), Timeout: timeout, Out: out}
 	if v.NodeID == "" {
 		return errors.New("environment variable NODE_ID is empty; it must be <pod>.<namespace>")
@@ -60,7 +62,13 @@ func verifyPod(ctx context.Context, getenv func(string) string, timeout time.Dur
 	if timeout <= 0 {
 		return fmt.Errorf("timeout %s: must be more than 0", timeout)
 	}
+	if readyPort == 0 || readyPort > math.MaxUint16 {
+		return fmt.Errorf("ready port %d: must be from 1 to %d", readyPort, math.MaxUint16)
+	}
 	var err error
+	if v.Ready, err = verify.ReadyAddr(getenv("POD_IPS"), uint16(readyPort)); err != nil {
+		return fmt.Errorf("environment variable POD_IPS: %w", err)
+	}
 	if v.Targets, err = verify.Targets(getenv("POD_IPS")); err != nil {
 		return fmt.Errorf("environment variable POD_IPS: %w", err)
 	}

@@ -35,6 +35,7 @@ func TestWrongSetup(t *testing.T) {
 		"no addresses":     {nil, map[string]string{"NODE_ID": "a.b"}, 1, "POD_IPS"},
 		"bad addresses":    {nil, map[string]string{"NODE_ID": "a.b", "POD_IPS": "x"}, 1, "POD_IPS"},
 		"no time to wait":  {[]string{"-timeout=0s"}, map[string]string{"NODE_ID": "a.b", "POD_IPS": "10.0.0.1"}, 1, "timeout 0s"},
+		"no port":          {[]string{"-ready-port=65536"}, map[string]string{"NODE_ID": "a.b", "POD_IPS": "10.0.0.1"}, 1, "ready port 65536"},
 		"unknown flag":     {[]string{"-x"}, nil, 2, "flag provided but not defined"},
 		"an argument":      {[]string{"now"}, nil, 2, `unexpected argument "now"`},
 		"timeout no value": {[]string{"-timeout=5"}, nil, 2, "timeout"},
