@@ -182,7 +182,7 @@ func TestWaitsForEnvoyUntilStopped(t *testing.T) {
 // A sidecar listens at the pod's first address.
 func TestReadyAddr(t *testing.T) {
 	for podIPs, want := range map[string]string{
-		"10.0.0.1": "10.0.0.1:8900", "fd00::1,10.0.0.1": "[fd00::1]:8900", " 10.0.0.1 ,x": "10.0.0.1:8900", "": "", "x": "",
+		"10.0.0.1": "10.0.0.1:8900", "fd00::1,10.0.0.1": "[fd00::1]:8900", "": "", "x": "",
 	} {
 		if got, err := ReadyAddr(podIPs, 8900); got != want || (err == nil) != (want != "") {
 			t.Errorf("%q: %q, %v", podIPs, got, err)
