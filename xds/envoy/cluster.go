@@ -1,8 +1,8 @@
 package envoy
 
 import (
+	"cmp"
 	"net/netip"
-	"time"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -17,12 +17,11 @@ import (
 	"github.com/kubernetes-traffic-manager/traffic/xds/mesh"
 )
 
-const connectTimeout = 60 * time.Second
-
 func (t *Translator) cluster(p mesh.Port) *clusterv3.Cluster {
 	c := &clusterv3.Cluster{
 		Name:                          clusterName(p),
-		ConnectTimeout:                durationpb.New(connectTimeout),
+		ConnectTimeout:                durationpb.New(cmp.Or(p.Settings.ConnectionTimeout, label.DefaultConnectionTimeout)),
+		CircuitBreakers:               circuitBreakers(p.Settings.Limits),
 		TypedExtensionProtocolOptions: t.upstream[p.Protocol],
 		// The client sees only its own proxy: without keepalives here nobody would notice a server that vanished.
 		UpstreamConnectionOptions: &clusterv3.UpstreamConnectionOptions{TcpKeepalive: &corev3.TcpKeepalive{
@@ -37,6 +36,7 @@ func (t *Translator) cluster(p mesh.Port) *clusterv3.Cluster {
 		c.LbPolicy = clusterv3.Cluster_CLUSTER_PROVIDED
 		return c
 	}
+	c.LbPolicy = lbPolicies[p.Settings.Balancing.Policy]
 	c.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_EDS}
 	c.EdsClusterConfig = &clusterv3.Cluster_EdsClusterConfig{EdsConfig: ads(), ServiceName: c.Name}
 	c.CommonLbConfig = &clusterv3.Cluster_CommonLbConfig{

@@ -21,6 +21,9 @@ import (
 // statPrefix is shared by all listeners: a name for each would multiply the series of every proxy.
 const statPrefix = "outbound"
 
+// webSocket is the upgrade that passes through HTTP ports.
+const webSocket = "websocket"
+
 // listener takes the connections to one address and port from the listener that is in each proxy's bootstrap, which
 // hands them over by their original destination. It has a name of its own so that it is replaced alone.
 func listener(address netip.Addr, port uint16, filter *listenerv3.Filter) *listenerv3.Listener {
@@ -82,7 +85,7 @@ func (t *Translator) connectionManager(p mesh.Port) *hcmv3.HttpConnectionManager
 				MatchPattern: &matcherv3.StringMatcher_Prefix{Prefix: "TLS/"}, IgnoreCase: true,
 			}},
 		},
-		UpgradeConfigs: []*hcmv3.HttpConnectionManager_UpgradeConfig{{UpgradeType: "websocket"}},
+		UpgradeConfigs: []*hcmv3.HttpConnectionManager_UpgradeConfig{{UpgradeType: webSocket}},
 		// The request's timeout is the route's: a stream may be silent for longer than Envoy's five minutes.
 		StreamIdleTimeout: durationpb.New(0),
 		// The server decides whether it wants the body.
@@ -99,7 +102,7 @@ func httpFilters() ([]*hcmv3.HttpFilter, error) {
 		name   string
 		config proto.Message
 	}{
-		{"envoy.filters.http.fault", &faultv3.HTTPFault{DisableDownstreamClusterStats: true}},
+		{faultFilter, &faultv3.HTTPFault{DisableDownstreamClusterStats: true}},
 		{"envoy.filters.http.router", &routerv3.Router{SuppressEnvoyHeaders: true}},
 	}
 	var list []*hcmv3.HttpFilter

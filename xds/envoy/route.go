@@ -2,27 +2,64 @@ package envoy
 
 import (
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/kubernetes-traffic-manager/traffic/xds/label"
 	"github.com/kubernetes-traffic-manager/traffic/xds/mesh"
 )
 
 // route sends every request of a port to its cluster.
-func route(p mesh.Port) *routev3.RouteConfiguration {
-	action := &routev3.RouteAction{
-		ClusterSpecifier: &routev3.RouteAction_Cluster{Cluster: clusterName(p)},
-		// Envoy's own default cuts every response after 15 seconds, streams and downloads too.
-		Timeout: durationpb.New(0),
+func route(p mesh.Port) (*routev3.RouteConfiguration, error) {
+	routes, err := routesTo(clusterName(p), p.Settings)
+	if err != nil {
+		return nil, err
 	}
 	return &routev3.RouteConfiguration{
-		Name: clusterName(p),
-		VirtualHosts: []*routev3.VirtualHost{{
-			Name:    "all",
-			Domains: []string{"*"},
-			Routes: []*routev3.Route{{
-				Match:  &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/"}},
-				Action: &routev3.Route_Route{Route: action},
-			}},
-		}},
+		Name:         clusterName(p),
+		VirtualHosts: []*routev3.VirtualHost{{Name: "all", Domains: []string{"*"}, Routes: routes}},
+	}, nil
+}
+
+// routesTo sends every request to a cluster, with all that labels say of requests.
+func routesTo(cluster string, s label.Settings) ([]*routev3.Route, error) {
+	all, err := routeTo(cluster, s)
+	if err != nil || s.RequestTimeout == 0 {
+		return []*routev3.Route{all}, err
 	}
+	// A WebSocket is no request that takes too long.
+	s.RequestTimeout = 0
+	upgrades, err := routeTo(cluster, s)
+	if err != nil {
+		return nil, err
+	}
+	upgrades.Match.Headers = []*routev3.HeaderMatcher{{
+		Name: "upgrade",
+		HeaderMatchSpecifier: &routev3.HeaderMatcher_StringMatch{StringMatch: &matcherv3.StringMatcher{
+			MatchPattern: &matcherv3.StringMatcher_Exact{Exact: webSocket}, IgnoreCase: true,
+		}},
+	}}
+	return []*routev3.Route{upgrades, all}, nil
+}
+
+func routeTo(cluster string, s label.Settings) (*routev3.Route, error) {
+	retryPolicy, err := retries(s.Retries)
+	if err != nil {
+		return nil, err
+	}
+	filters, err := faults(s)
+	if err != nil {
+		return nil, err
+	}
+	return &routev3.Route{
+		Match: &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/"}},
+		Action: &routev3.Route_Route{Route: &routev3.RouteAction{
+			ClusterSpecifier: &routev3.RouteAction_Cluster{Cluster: cluster},
+			// 0 is none; without the field Envoy cuts every response after 15 seconds, streams and downloads too.
+			Timeout:     durationpb.New(s.RequestTimeout),
+			HashPolicy:  hashPolicies(s.Balancing),
+			RetryPolicy: retryPolicy,
+		}},
+		TypedPerFilterConfig: filters,
+	}, nil
 }

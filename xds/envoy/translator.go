@@ -54,7 +54,11 @@ func (t *Translator) Port(p mesh.Port) ([]Resource, error) {
 	switch p.Protocol {
 	case label.HTTP, label.HTTP2:
 		b.add(clusterName(p), endpoints(p))
-		b.add(clusterName(p), route(p))
+		r, err := route(p)
+		if err != nil {
+			return nil, fmt.Errorf("port %d of %s: %w", p.Number, p.Service, err)
+		}
+		b.add(clusterName(p), r)
 	case label.TCP:
 		b.add(clusterName(p), endpoints(p))
 	case label.Direct:
