@@ -16,12 +16,15 @@ func idle(kind Kind, labels map[string]string, s Settings, known []Problem) []Pr
 		if value == "" || !entry.AppliesTo(kind) || !entry.handlesPorts() || concerns(known, entry.Name) {
 			continue
 		}
-		reason := s.closed(kind, entry.Of)
-		if reason == "" {
-			reason = s.lacks(entry.Name, labels)
+		p := Problem{Key: entry.Name, Value: value, Reason: s.closed(kind, entry.Of), InForce: "nothing"}
+		if p.Reason == "" {
+			p.Reason = s.lacks(entry.Name, labels)
 		}
-		if reason != "" {
-			problems = append(problems, Problem{Key: entry.Name, Value: value, Reason: reason, InForce: "nothing"})
+		if p.Reason == "" && entry.Name == PolicyKey && s.hashesNothing() {
+			p.Reason, p.InForce = fmt.Sprintf("there is nothing to hash without requests and %s or %s", cookieNameKey, headerNameKey), Random.String()
+		}
+		if p.Reason != "" {
+			problems = append(problems, p)
 		}
 	}
 	return problems
@@ -51,6 +54,18 @@ func (s Settings) closed(kind Kind, of []Protocol) string {
 	return fmt.Sprintf("it has a meaning for %s ports only, and %s", list(of, "and"), strings.Join(others, ", "))
 }
 
+// hashesNothing reports whether endpoints are picked at random, for want of something to hash.
+func (s Settings) hashesNothing() bool {
+	b := s.Balancing
+	named := b.HashHeader != "" || b.HashCookie != ""
+	for _, protocol := range s.Ports {
+		if named && slices.Contains(requests, protocol) {
+			return false
+		}
+	}
+	return b.Hashes()
+}
+
 // lacks says which other label must be there, or be another, for that one to do something.
 func (s Settings) lacks(key string, labels map[string]string) string {
 	switch b := s.Balancing; {
@@ -66,8 +81,6 @@ func (s Settings) lacks(key string, labels map[string]string) string {
 		return "no cookie is given without " + cookieNameKey
 	case (key == cookieNameKey || key == cookieTTLKey || key == headerNameKey) && !b.Hashes():
 		return fmt.Sprintf("%s hashes nothing: it needs %s=RING_HASH or MAGLEV", b.Policy, PolicyKey)
-	case key == PolicyKey && b.Hashes() && b.HashCookie == "" && b.HashHeader == "":
-		return fmt.Sprintf("endpoints are picked at random without %s or %s", cookieNameKey, headerNameKey)
 	}
 	return ""
 }
