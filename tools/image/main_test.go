@@ -157,10 +157,10 @@ func TestParse(t *testing.T) {
 		"-platform linux":               `-platform: "linux" is not of the form linux/amd64`,
 		"-platform linux/amd64,":        `-platform: "" is not of the form linux/amd64`,
 		"-archive x -platform a/b,c/d":  "-archive: an archive holds one platform, give -platform one only",
-		"-version 1 traffic-contrail":   `there is no image "traffic-contrail"; there are traffic-control, traffic-webhook, traffic-node, traffic-verify, bookinfo`,
+		"-version 1 traffic-contrail":   `there is no image "traffic-contrail"; there are traffic-control, traffic-webhook, traffic-node, traffic-verify, bookinfo, echo`,
 		"-root /nonexistent":            "find the default of -version: open /nonexistent/charts/kubernetes-traffic-manager/Chart.yaml: no such file or directory",
 		"-version 1 -nosuchflag":        "flag provided but not defined: -nosuchflag",
-		"-version 1 bookinfo bookinfo2": `there is no image "bookinfo2"; there are traffic-control, traffic-webhook, traffic-node, traffic-verify, bookinfo`,
+		"-version 1 bookinfo bookinfo2": `there is no image "bookinfo2"; there are traffic-control, traffic-webhook, traffic-node, traffic-verify, bookinfo, echo`,
 	} {
 		if _, err := parse(strings.Fields(arguments), io.Discard); err == nil || err.Error() != want {
 			t.Errorf("%s: error is %v, want %s", arguments, err, want)

@@ -35,6 +35,7 @@ var products = []product{
 	},
 	{"traffic-verify", "init container that checks the redirect", "trafficVerify", nobody, []string{"./cni-plugin/cmd/traffic-verify"}},
 	{"bookinfo", "sample application", "", nobody, []string{"./samples/bookinfo"}},
+	{"echo", "server of the samples that does what it is asked", "", nobody, []string{"./samples/echo"}},
 }
 
 // binDir is where programs are in an image.

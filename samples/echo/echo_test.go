@@ -1,0 +1,68 @@
+package main
+
+import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestEcho: the samples, and the tests that run them, rely on each of these.
+func TestEcho(t *testing.T) {
+	server := httptest.NewServer(newEcho("pod-0"))
+	defer server.Close()
+	tests := []struct {
+		path   string
+		body   string
+		status int
+		says   string
+	}{
+		{"/hello", "12345", 200, "pod-0: POST /hello, 5 bytes\n"},
+		{"/?status=418", "", 418, "pod-0"},
+		{"/?id=a&fail=2", "", 503, "pod-0"},
+		{"/?id=a&fail=2", "", 503, "pod-0"},
+		{"/?id=a&fail=2", "", 200, "pod-0"},
+		{"/?id=a&fail=2&status=500", "", 500, "pod-0"},
+		{"/count?id=a", "", 200, "4\n"},
+		{"/count?id=b", "", 200, "0\n"},
+		{"/?bytes=3", "", 200, "\x00\x00\x00"},
+		{"/headers", "", 200, "X-Test: yes\n"},
+		{"/?status=99", "", 400, "status=99: expected 200 to 599"},
+		{"/?status=600", "", 400, `status="600": expected an integer from 0 to 599`},
+		{"/?delay=soon", "", 400, `delay="soon": expected a duration`},
+		{"/?bytes=-1", "", 400, "bytes"},
+	}
+	for _, test := range tests {
+		request, err := http.NewRequest(http.MethodPost, server.URL+test.path, strings.NewReader(test.body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Header.Set("X-Test", "yes")
+		response, err := http.DefaultClient.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(response.Body)
+		response.Body.Close()
+		if err != nil || response.StatusCode != test.status || !strings.Contains(string(text), test.says) || response.Header.Get("X-Echo-Pod") != "pod-0" {
+			t.Errorf("%s: %d %q %v, %v", test.path, response.StatusCode, text, response.Header, err)
+		}
+	}
+}
+
+// TestDelay: an answer takes as long as it was asked to.
+func TestDelay(t *testing.T) {
+	server := httptest.NewServer(newEcho("pod-0"))
+	defer server.Close()
+	start := time.Now()
+	response, err := http.Get(server.URL + "/?delay=50ms")
+	if err != nil {
+		t.Fatal(err)
+	}
+	response.Body.Close()
+	if took := time.Since(start); took < 50*time.Millisecond {
+		t.Errorf("answered after %s", took)
+	}
+}
