@@ -76,12 +76,15 @@ type player struct {
 }
 
 func newPlayer(t *testing.T) *player {
-	translator, err := envoy.NewTranslator(envoy.Config{AccessLog: envoy.LogAll})
+	translator, err := envoy.NewTranslator(envoy.Config{
+		AccessLog: envoy.LogAll,
+		Collector: envoy.Collector{Kind: envoy.Zipkin, Address: envoy.CollectorAddress{Host: "zipkin.tracing", Port: 9411}},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return &player{
-		mesh:     mesh.New(mesh.Config{KubernetesAPI: true}),
+		mesh:     mesh.New(mesh.Config{KubernetesAPI: true, Collector: true}),
 		snapshot: envoy.NewSnapshot(translator),
 		live:     map[envoy.Key]envoy.Resource{},
 		problems: map[mesh.Object][]label.Problem{},

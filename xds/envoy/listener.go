@@ -74,6 +74,7 @@ func (t *Translator) connectionManager(p mesh.Port) *hcmv3.HttpConnectionManager
 		RouteSpecifier: &hcmv3.HttpConnectionManager_Rds{Rds: &hcmv3.Rds{
 			ConfigSource: ads(), RouteConfigName: clusterName(p),
 		}},
+		Tracing:     t.reports(p),
 		HttpFilters: t.httpFilters,
 		AccessLog:   t.httpLog,
 		HttpProtocolOptions: &corev3.Http1ProtocolOptions{

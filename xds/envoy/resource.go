@@ -29,9 +29,13 @@ type Resource struct {
 	// Version is a hash of Body: two resources of one version are equal.
 	Version string
 	Body    *anypb.Any
-	// Owner is the Kubernetes object that the resource comes from, to which a rejection is reported.
+	// Owner is the Kubernetes object that the resource comes from, to which a rejection is reported; none for what ports
+	// share.
 	Owner mesh.Object
 }
+
+// shared reports whether the resource is any port's that refers to it.
+func (r Resource) shared() bool { return r.Owner == (mesh.Object{}) }
 
 // validator is what every message of the Envoy API implements: the rules of its own definition.
 type validator interface{ ValidateAll() error }

@@ -61,5 +61,6 @@ func routeTo(cluster string, s label.Settings) (*routev3.Route, error) {
 			RetryPolicy: retryPolicy,
 		}},
 		TypedPerFilterConfig: filters,
+		Tracing:              sampling(s.Tracing),
 	}, nil
 }

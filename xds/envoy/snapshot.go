@@ -14,6 +14,8 @@ type Snapshot struct {
 	ports      map[mesh.Object]map[uint16][]Resource
 	// held has each resource with the Service whose it is: a listener passes to another with its address.
 	held map[Key]Resource
+	// users counts the ports that refer to a shared resource, which is there as long as there are any.
+	users map[Key]int
 }
 
 // A Failure is a port that could not be translated: it keeps the resources that it had.
@@ -29,7 +31,7 @@ func (f Failure) Unwrap() error { return f.Err }
 
 // NewSnapshot returns the snapshot of a mesh in which no port is open.
 func NewSnapshot(t *Translator) *Snapshot {
-	return &Snapshot{translator: t, ports: map[mesh.Object]map[uint16][]Resource{}, held: map[Key]Resource{}}
+	return &Snapshot{translator: t, ports: map[mesh.Object]map[uint16][]Resource{}, held: map[Key]Resource{}, users: map[Key]int{}}
 }
 
 // Apply brings the snapshot to the changed Services and returns what is different.
@@ -39,7 +41,7 @@ func (s *Snapshot) Apply(changes []mesh.ServiceChange) (Update, []Failure) {
 	removed := map[Key]bool{}
 	for service := range next {
 		for _, r := range resourcesOf(s.ports[service]) {
-			if s.held[r.Key].Owner == service {
+			if s.release(service, r) {
 				removed[r.Key] = true
 			}
 		}
@@ -48,6 +50,9 @@ func (s *Snapshot) Apply(changes []mesh.ServiceChange) (Update, []Failure) {
 	for _, change := range changes {
 		for _, r := range resourcesOf(next[change.Service]) {
 			delete(removed, r.Key)
+			if r.shared() {
+				s.users[r.Key]++
+			}
 			if held := s.held[r.Key]; held.Version != r.Version || held.Owner != r.Owner {
 				s.held[r.Key] = r
 				update.Set = append(update.Set, r)
@@ -60,9 +65,19 @@ func (s *Snapshot) Apply(changes []mesh.ServiceChange) (Update, []Failure) {
 	}
 	for _, key := range slices.SortedFunc(maps.Keys(removed), Key.compare) {
 		delete(s.held, key)
+		delete(s.users, key)
 		update.Remove = append(update.Remove, key)
 	}
 	return update, failures
+}
+
+// release gives up a resource of a port and reports whether it was the last to have it.
+func (s *Snapshot) release(service mesh.Object, r Resource) bool {
+	if r.shared() {
+		s.users[r.Key]--
+		return s.users[r.Key] == 0
+	}
+	return s.held[r.Key].Owner == service
 }
 
 // translate returns the resources of each Service by port. A port that cannot be translated keeps what it had and
@@ -88,7 +103,7 @@ func (s *Snapshot) translate(changes []mesh.ServiceChange) (map[mesh.Object]map[
 	}
 	for _, f := range failures {
 		for _, r := range s.ports[f.Service][f.Port] {
-			if !taken[r.Key] && s.held[r.Key].Owner == f.Service {
+			if r.shared() || !taken[r.Key] && s.held[r.Key].Owner == f.Service {
 				next[f.Service][f.Port] = append(next[f.Service][f.Port], r)
 			}
 		}

@@ -14,8 +14,10 @@ import (
 	"github.com/kubernetes-traffic-manager/traffic/xds/mesh"
 )
 
+var zipkin = Collector{Kind: Zipkin, Address: CollectorAddress{Host: "zipkin.tracing", Port: 9411}}
+
 func newSnapshot(t interface{ Fatal(...any) }) *Snapshot {
-	translator, err := NewTranslator(Config{AccessLog: LogAll})
+	translator, err := NewTranslator(Config{AccessLog: LogAll, Collector: zipkin})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -33,6 +35,12 @@ func opens(name string, protocol label.Protocol, addresses ...string) mesh.Servi
 		port.Addresses = append(port.Addresses, netip.MustParseAddr(a))
 	}
 	return mesh.ServiceChange{Service: port.Service, Ports: []mesh.Port{port}}
+}
+
+// traced is such a change with tracing switched on.
+func traced(change mesh.ServiceChange) mesh.ServiceChange {
+	change.Ports[0].Settings.Tracing.Enabled = true
+	return change
 }
 
 func closes(name string) mesh.ServiceChange { return mesh.ServiceChange{Service: object(name)} }
@@ -152,6 +160,9 @@ func TestSnapshotEqualsRebuild(t *testing.T) {
 					protocol := rapid.SampledFrom([]label.Protocol{label.HTTP, label.HTTP2, label.TCP, label.Direct}).Draw(t, "protocol")
 					change = opens(name, protocol, free[at])
 					free = slices.Delete(free, at, at+1)
+					if rapid.Bool().Draw(t, "traced") {
+						change = traced(change)
+					}
 				}
 				last[name] = change
 				changes = append(changes, change)

@@ -17,6 +17,8 @@ import (
 type Config struct {
 	// AccessLog says which requests and connections proxies write to their standard output.
 	AccessLog AccessLog
+	// Collector is where proxies report traced requests.
+	Collector Collector
 }
 
 // A Translator makes Envoy resources of open ports. It holds what is the same in all of them.
@@ -24,6 +26,7 @@ type Translator struct {
 	httpLog, tcpLog []*accesslogv3.AccessLog
 	httpFilters     []*hcmv3.HttpFilter
 	upstream        map[label.Protocol]map[string]*anypb.Any
+	tracing         *tracing // nil without a collector
 }
 
 // NewTranslator returns a Translator; the error is of a configuration that cannot be marshalled.
@@ -44,12 +47,18 @@ func NewTranslator(c Config) (*Translator, error) {
 	if t.upstream, err = upstreamOptions(); err != nil {
 		return nil, err
 	}
+	if t.tracing, err = newTracing(c.Collector); err != nil {
+		return nil, err
+	}
 	return &t, nil
 }
 
 // Port returns the resources of an open port, what is referred to before what refers to it.
 func (t *Translator) Port(p mesh.Port) ([]Resource, error) {
 	b := builder{owner: p.Service}
+	if t.traced(p) {
+		b.resources = append(b.resources, t.tracing.cluster)
+	}
 	b.add(clusterName(p), t.cluster(p))
 	switch p.Protocol {
 	case label.HTTP, label.HTTP2:

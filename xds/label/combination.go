@@ -76,7 +76,7 @@ func (s Settings) lacks(key string, labels map[string]string) string {
 	case key == abortStatusKey && labels[abortPercentageKey] == "":
 		return "no request is aborted without " + abortPercentageKey
 	case key == samplingKey && !s.Tracing.Enabled:
-		return "no request is traced without " + tracingKey + "=true"
+		return "no request is traced without " + TracingKey + "=true"
 	case key == cookieTTLKey && b.HashCookie == "":
 		return "no cookie is given without " + cookieNameKey
 	case (key == cookieNameKey || key == cookieTTLKey || key == headerNameKey) && !b.Hashes():

@@ -19,6 +19,9 @@ const (
 	// PolicyKey is the load-balancing policy of a Service.
 	PolicyKey = "traffic.lb.policy"
 
+	// TracingKey reports requests to a collector.
+	TracingKey = "traffic.tracing.enabled"
+
 	portPrefix         = "traffic.port."
 	cookieNameKey      = "traffic.hash.cookie.name"
 	cookieTTLKey       = "traffic.hash.cookie.ttl"
@@ -27,7 +30,6 @@ const (
 	delayPercentageKey = "traffic.fault.delay.percentage"
 	abortStatusKey     = "traffic.fault.abort.status"
 	abortPercentageKey = "traffic.fault.abort.percentage"
-	tracingKey         = "traffic.tracing.enabled"
 	samplingKey        = "traffic.tracing.sampling"
 )
 
@@ -180,7 +182,7 @@ var faults = []Key{
 
 var tracing = []Key{
 	entry(Key{
-		Name:    tracingKey,
+		Name:    TracingKey,
 		On:      []Kind{Service, Pod},
 		Of:      requests,
 		Meaning: "Report requests to the tracing collector of the chart's values. Applications join traces by forwarding the headers.",

@@ -17,6 +17,8 @@ import (
 type Config struct {
 	// KubernetesAPI opens the Service of the Kubernetes API, as direct, where no label says otherwise.
 	KubernetesAPI bool
+	// Collector says that there is one for what labels trace.
+	Collector bool
 }
 
 // A Mesh is the model of a cluster. It is owned by one goroutine.
