@@ -194,7 +194,7 @@ func chart(t *testing.T, root string) (chart struct{ AppVersion string }) {
 // A program that is in no image cannot be installed; an image of a program that is gone cannot be built.
 func TestEveryProgramIsInAnImage(t *testing.T) {
 	root := "../.."
-	programs := []string{"./samples/bookinfo"}
+	programs := []string{"./samples/bookinfo", "./samples/echo"}
 	for _, pattern := range []string{"webhook/cmd/*", "cni-plugin/cmd/*", "xds/cmd/*"} {
 		folders, err := filepath.Glob(filepath.Join(root, pattern))
 		if err != nil {

@@ -43,8 +43,6 @@ type Key struct {
 	// Example is a valid value.
 	Example string
 
-	// notYet says, by kind of On, why the key does nothing there so far and what to do instead.
-	notYet map[Kind]string
 	// set parses value into s. port is the number in the key of a family, otherwise 0. The note tells of a value that
 	// was accepted with a change.
 	set func(s *Settings, port uint16, value string) (note string, err error)

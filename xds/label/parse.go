@@ -62,9 +62,6 @@ func (k Key) apply(s *Settings, kind Kind, key, value string, port uint16, portE
 	case !k.AppliesTo(kind):
 		p.Reason, p.InForce = fmt.Sprintf("has no meaning on a %s, only on %s", kind, list(k.On, "and")), "nothing"
 		return p
-	case k.notYet[kind] != "":
-		p.Reason = k.notYet[kind]
-		return p
 	}
 	note, err := k.set(s, port, value)
 	switch {

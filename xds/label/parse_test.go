@@ -61,13 +61,21 @@ func TestParse(t *testing.T) {
 			},
 		},
 		{
-			name:   "ports of pods, in both spellings: whoever labels one hears that it stays blocked",
+			name:   "ports of pods, in both spellings: the shorter wins where both are set, and whoever set the other hears it",
 			kind:   Pod,
-			labels: map[string]string{"traffic.target.port.80": "tcp", "traffic.port.80": "http", "traffic.endpoint.weight": "10"},
-			want:   Settings{Weight: ptr(uint32(10))},
+			labels: map[string]string{"traffic.target.port.80": "tcp", "traffic.port.80": "http", "traffic.target.port.81": "tcp"},
+			want:   Settings{Ports: map[uint16]Protocol{80: HTTP, 81: TCP}},
 			problems: []Problem{
-				{Key: "traffic.port.80", Value: "http", Reason: "ports of pods are not opened yet; label the Service", InForce: "the port is blocked"},
-				{Key: "traffic.target.port.80", Value: "tcp", Reason: "ports of pods are not opened yet; label the Service", InForce: "the port is blocked"},
+				{Key: "traffic.target.port.80", Value: "tcp", Reason: "traffic.port.80 is set too", InForce: "http"},
+			},
+		},
+		{
+			name:   "of two spellings a wrong one does not stand in the way of the other",
+			kind:   Pod,
+			labels: map[string]string{"traffic.target.port.80": "tcp", "traffic.port.80": "htpp"},
+			want:   Settings{Ports: map[uint16]Protocol{80: TCP}},
+			problems: []Problem{
+				{Key: "traffic.port.80", Value: "htpp", Reason: "expected http, http2, grpc, tcp or direct", InForce: "the port is blocked"},
 			},
 		},
 		{
@@ -169,7 +177,7 @@ func TestWeight(t *testing.T) {
 func examples(kind Kind) map[string]string {
 	labels := map[string]string{}
 	for n, entry := range Table {
-		if entry.AppliesTo(kind) && entry.notYet[kind] == "" {
+		if entry.AppliesTo(kind) {
 			labels[entry.key(uint16(8080+n))] = entry.Example
 		}
 	}
@@ -184,7 +192,7 @@ func (k Key) key(port uint16) string {
 // TestTable holds each entry to what users read of it: the examples work together on every kind that they name, and a
 // value that is none leaves the default in force and every other key as it is.
 func TestTable(t *testing.T) {
-	for _, kind := range []Kind{Namespace, Deployment, StatefulSet, DaemonSet, Job, CronJob, Service} {
+	for _, kind := range []Kind{Namespace, Deployment, StatefulSet, DaemonSet, Job, CronJob, Service, Pod} {
 		labels := examples(kind)
 		all, problems := Parse(kind, labels)
 		if len(problems) != 0 {
@@ -229,13 +237,15 @@ func TestEntries(t *testing.T) {
 	}
 }
 
-// TestSpellings: of two keys for one port the earlier in the table wins, and the other does not change it.
-func TestSpellings(t *testing.T) {
-	var s Settings
-	setPort(&s, 80, HTTP)
-	setPort(&s, 80, TCP)
-	if s.Ports[80] != HTTP {
-		t.Errorf("port 80 is %s", s.Ports[80])
+// TestOpenedBy: an Event about a port of a pod names the label that opened it.
+func TestOpenedBy(t *testing.T) {
+	const short, long = "traffic.port.80", "traffic.target.port.80"
+	for _, test := range []struct{ short, long, want string }{
+		{"http", "", short}, {"", "http", long}, {"http", "tcp", short}, {"htpp", "tcp", long}, {"", "", short},
+	} {
+		if got := OpenedBy(map[string]string{short: test.short, long: test.long}, 80); got != test.want {
+			t.Errorf("%+v: %s", test, got)
+		}
 	}
 }
 

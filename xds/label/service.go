@@ -7,12 +7,19 @@ import (
 	"strings"
 )
 
-// A ServiceSpec is what decides whether a label can open a port of a Service. Its fields are those of the API.
+// A ServiceSpec is what decides whether a label can open a port of a Service, and what it does there. Its fields are those
+// of the API.
 type ServiceSpec struct {
-	Type      string        `json:"type"`
-	ClusterIP string        `json:"clusterIP"`
-	Ports     []ServicePort `json:"ports"`
+	Type            string        `json:"type"`
+	ClusterIP       string        `json:"clusterIP"`
+	SessionAffinity string        `json:"sessionAffinity"`
+	Ports           []ServicePort `json:"ports"`
 }
+
+// Headless reports whether clients reach the Service at the addresses of its endpoints.
+func (s ServiceSpec) Headless() bool { return s.ClusterIP == "None" && s.Type != externalName }
+
+const externalName = "ExternalName"
 
 // A ServicePort is one port of a Service.
 type ServicePort struct {
@@ -24,28 +31,29 @@ type ServicePort struct {
 // IsTCP reports whether it is a TCP port.
 func (p ServicePort) IsTCP() bool { return p.Protocol == "TCP" || p.Protocol == "" }
 
-// Opened returns the ports that the labels of a Service open, sorted by number, and tells of labels that open none. The
-// settings are what Parse made of the labels.
-func (s ServiceSpec) Opened(labels map[string]string, settings Settings) (open []ServicePort, shut []Problem) {
+// Opened returns the ports that the labels of a Service open, sorted by number, and tells of labels that open none, or that
+// do not do there what the Service asks for. The settings are what Parse made of the labels.
+func (s ServiceSpec) Opened(labels map[string]string, settings Settings) (open []ServicePort, unmet []Problem) {
 	for _, number := range slices.Sorted(maps.Keys(settings.Ports)) {
+		key := PortKey(number)
 		port, reason := s.find(int32(number))
-		if reason == "" {
-			open = append(open, port)
+		if reason != "" {
+			unmet = append(unmet, Problem{Key: key, Value: labels[key], Reason: reason, InForce: "nothing is opened"})
 			continue
 		}
-		key := PortKey(number)
-		shut = append(shut, Problem{Key: key, Value: labels[key], Reason: reason, InForce: "nothing is opened"})
+		open = append(open, port)
+		if reason := s.forgets(settings, number); reason != "" {
+			unmet = append(unmet, Problem{Key: key, Value: labels[key], Reason: reason, InForce: "no affinity"})
+		}
 	}
-	return open, shut
+	return open, append(unmet, s.picksNothing(labels, settings)...)
 }
 
 // find returns the TCP port of that number, or why it cannot be opened.
 func (s ServiceSpec) find(number int32) (ServicePort, string) {
-	switch {
-	case s.Type == "ExternalName":
-		return ServicePort{}, "an ExternalName Service has no address of its own"
-	case s.ClusterIP == "None":
-		return ServicePort{}, "a headless Service has no cluster IP"
+	if s.Type == externalName {
+		return ServicePort{}, "an ExternalName Service has no address: label the Service that it names, or exclude what it names " +
+			"from the redirect with the pod annotation traffic.envoy.exclude-cidrs"
 	}
 	reason := s.lacks(number)
 	for _, p := range s.Ports {
@@ -58,6 +66,38 @@ func (s ServiceSpec) find(number int32) (ServicePort, string) {
 		}
 	}
 	return ServicePort{}, reason
+}
+
+// forgets says what to do for the affinity to a client's address, which kube-proxy keeps and Envoy does not. A headless
+// Service has none to lose.
+func (s ServiceSpec) forgets(settings Settings, port uint16) string {
+	protocol := settings.Ports[port]
+	if s.SessionAffinity != "ClientIP" || s.Headless() || protocol == Direct {
+		return ""
+	}
+	if protocol == TCP {
+		return "Envoy balances each connection, whatever sessionAffinity says: direct leaves them to Kubernetes"
+	}
+	if settings.Balancing.Hashes() && !settings.Balancing.hashesNothing() {
+		return ""
+	}
+	return fmt.Sprintf("Envoy balances each request, whatever sessionAffinity says: set %s=RING_HASH with %s or %s, or direct",
+		PolicyKey, cookieNameKey, headerNameKey)
+}
+
+// picksNothing tells of a policy where no port of a headless Service has requests: its connections go where they were
+// dialled.
+func (s ServiceSpec) picksNothing(labels map[string]string, settings Settings) []Problem {
+	protocols := slices.Collect(maps.Values(settings.Ports))
+	picks := func(p Protocol) bool { return slices.Contains(requests, p) }
+	if !s.Headless() || labels[PolicyKey] == "" || !slices.Contains(protocols, TCP) || slices.ContainsFunc(protocols, picks) {
+		return nil
+	}
+	return []Problem{{
+		Key: PolicyKey, Value: labels[PolicyKey],
+		Reason:  "a tcp connection to a headless Service goes to the address that was dialled",
+		InForce: "nothing",
+	}}
 }
 
 // lacks says that there is no port of that number, and which there are.

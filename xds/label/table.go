@@ -23,6 +23,7 @@ const (
 	TracingKey = "traffic.tracing.enabled"
 
 	portPrefix         = "traffic.port."
+	targetPortPrefix   = "traffic.target.port."
 	cookieNameKey      = "traffic.hash.cookie.name"
 	cookieTTLKey       = "traffic.hash.cookie.ttl"
 	headerNameKey      = "traffic.hash.header.name"
@@ -40,8 +41,14 @@ const ProxyAnnotation = "traffic.envoy.proxy"
 // PortKey is the key that opens that port.
 func PortKey(port uint16) string { return portPrefix + strconv.Itoa(int(port)) }
 
-// podPorts is why the keys of a pod's own ports do nothing so far.
-var podPorts = map[Kind]string{Pod: "ports of pods are not opened yet; label the Service"}
+// OpenedBy is the key of the label that opens that port, in one of the two spellings.
+func OpenedBy(labels map[string]string, port uint16) string {
+	key, other := PortKey(port), targetPortPrefix+strconv.Itoa(int(port))
+	if _, _, err := protocol.parse(labels[key]); err != nil && labels[other] != "" {
+		return other
+	}
+	return key
+}
 
 // Table is the vocabulary. Its order is the order of the reference page and of precedence: where two keys set one
 // field, the earlier entry wins.
@@ -66,16 +73,14 @@ var ports = []Key{
 			"handled. direct bypasses Envoy's balancing; grpc is another word for http2.",
 		Default: "the port is blocked",
 		Example: "http",
-		notYet:  podPorts,
 	}, protocol, setPort),
 
 	entry(Key{
-		Name:    "traffic.target.port." + portPlaceholder,
+		Name:    targetPortPrefix + portPlaceholder,
 		On:      []Kind{Pod},
 		Meaning: "Another spelling of the pod form of " + portPrefix + portPlaceholder + ", which wins where both are set.",
 		Default: "the port is blocked",
 		Example: "http",
-		notYet:  podPorts,
 	}, protocol, setPort),
 }
 

@@ -14,70 +14,114 @@ import (
 func (m *Mesh) build(s *openService) ([]Port, []label.Problem) {
 	var (
 		ports    []Port
-		problems = slices.Concat(s.problems, s.shut)
+		problems = slices.Concat(s.problems, s.unmet)
 	)
 	for _, open := range s.open {
-		addresses, lost := m.wonAddresses(s, open.number)
-		port := Port{Service: s.object, Number: open.number, Protocol: open.protocol, Settings: s.settings, Addresses: addresses}
+		addresses, lost := m.won(s.object, s.labelled, open.number)
 		problems = append(problems, lost...)
-		if open.protocol != label.Direct {
-			endpoints, idle := m.endpoints(s, open)
+		port := Port{
+			Owner: s.object, Number: open.number, Protocol: open.protocol, Settings: s.settings,
+			Addresses: addresses, Headless: s.headless(),
+		}
+		candidates := m.candidates(s, open.name)
+		if port.Headless {
+			problems = append(problems, m.beyond(s, open.number, candidates.len())...)
+		}
+		if port.Balanced() {
+			endpoints, idle := m.endpoints(candidates.of(s.v6), open.number)
 			port.Endpoints = endpoints
 			problems = append(problems, idle...)
+		}
+		ports = append(ports, port)
+	}
+	return ports, append(problems, s.unweighted(ports)...)
+}
+
+// buildPod computes the model of a Pod. Its endpoint is its primary address, by whichever it was dialled.
+func (m *Mesh) buildPod(o Object, p *pod) ([]Port, []label.Problem) {
+	if len(p.addresses) == 0 {
+		return nil, p.problems
+	}
+	var (
+		ports    []Port
+		problems = slices.Clone(p.problems)
+	)
+	for _, number := range slices.Sorted(maps.Keys(p.settings.Ports)) {
+		addresses, lost := m.won(o, p.labelled, number)
+		problems = append(problems, lost...)
+		port := Port{Owner: o, Number: number, Protocol: p.settings.Ports[number], Settings: p.settings, Addresses: addresses}
+		if port.Balanced() {
+			port.Endpoints = []Endpoint{{Address: netip.AddrPortFrom(p.addresses[0], number), Weight: label.DefaultWeight}}
 		}
 		ports = append(ports, port)
 	}
 	return ports, problems
 }
 
-// wonAddresses returns the addresses of a Service at which the port is its own, and tells of the others.
-func (m *Mesh) wonAddresses(s *openService, port uint16) (won []netip.Addr, lost []label.Problem) {
-	for address := range s.addresses() {
-		at := netip.AddrPortFrom(address, port)
-		winner := m.claims.winner(at)
-		if winner == s.object {
-			won = append(won, address)
-			continue
-		}
-		reason := fmt.Sprintf("%s is already an address of %s", at, winner)
-		lost = append(lost, s.problem(port, reason, "the other's labels, at this address"))
-	}
-	slices.SortFunc(won, netip.Addr.Compare)
-	return won, lost
-}
-
 // endpoints returns the weighted endpoints of a port, and tells if weights leave none.
-//
-// New traffic goes to ready endpoints. While there is none, it goes to those that are terminating and still serve, as
-// kube-proxy does it: the last pod of a rollout answers until it is gone.
-//
-// A pod of a dual-stack Service has an address of each family. One family is used, so that a pod counts once: the
-// Service's first, unless only the other has endpoints.
-func (m *Mesh) endpoints(s *openService, port openPort) (weighted []Endpoint, idle []label.Problem) {
-	candidates := m.candidates(s, port.name)
-	family := candidates[s.v6]
-	if len(family) == 0 {
-		family = candidates[!s.v6]
-	}
-	for address, e := range family {
+func (m *Mesh) endpoints(candidates map[netip.AddrPort]sliceEndpoint, port uint16) (weighted []Endpoint, idle []label.Problem) {
+	for address, e := range candidates {
 		if weight := m.weight(e.pod); weight > 0 {
 			weighted = append(weighted, Endpoint{Address: address, Weight: weight})
 		}
 	}
 	slices.SortFunc(weighted, func(a, b Endpoint) int { return a.Address.Compare(b.Address) })
-	if len(family) > 0 && len(weighted) == 0 {
+	if len(candidates) > 0 && len(weighted) == 0 {
 		idle = []label.Problem{{
 			Key: label.WeightKey, Value: "0",
-			Reason:  fmt.Sprintf("every endpoint of port %d has weight 0", port.number),
+			Reason:  fmt.Sprintf("every endpoint of port %d has weight 0", port),
 			InForce: "clients get 503, or a closed connection",
 		}}
 	}
 	return weighted, idle
 }
 
-// candidates returns, by family (true for IPv6), the endpoints of a named port that can take traffic, each address once.
-func (m *Mesh) candidates(s *openService, portName string) map[bool]map[netip.AddrPort]sliceEndpoint {
-	all := map[bool]map[netip.AddrPort]sliceEndpoint{false: {}, true: {}}
+// unweighted tells that weights are there which the policy ignores.
+func (s *service) unweighted(ports []Port) []label.Problem {
+	if s.settings.Balancing.Policy != label.Random {
+		return nil
+	}
+	for _, p := range ports {
+		for _, e := range p.Endpoints {
+			if first := p.Endpoints[0]; e.Weight != first.Weight {
+				return []label.Problem{{
+					Key: label.PolicyKey, Value: s.labels[label.PolicyKey],
+					Reason:  fmt.Sprintf("RANDOM ignores weights, and the endpoints of port %d have different ones, as %d and %d", p.Number, first.Weight, e.Weight),
+					InForce: "the same share for each endpoint",
+				}}
+			}
+		}
+	}
+	return nil
+}
+
+// candidates are the endpoints of a port that can take traffic, by family (true for IPv6), each address once.
+//
+// New traffic goes to ready endpoints. While there is none, it goes to those that are terminating and still serve, as
+// kube-proxy does it: the last pod of a rollout answers until it is gone.
+type candidates map[bool]map[netip.AddrPort]sliceEndpoint
+
+// of returns those of one family: a pod of a dual-stack Service has an address of each, and counts once. It is the
+// Service's first family, unless only the other has endpoints.
+func (c candidates) of(v6 bool) map[netip.AddrPort]sliceEndpoint {
+	if len(c[v6]) > 0 {
+		return c[v6]
+	}
+	return c[!v6]
+}
+
+func (c candidates) len() int { return len(c[false]) + len(c[true]) }
+
+// sorted returns the addresses of both families.
+func (c candidates) sorted() []netip.AddrPort {
+	all := slices.AppendSeq(slices.Collect(maps.Keys(c[false])), maps.Keys(c[true]))
+	slices.SortFunc(all, netip.AddrPort.Compare)
+	return all
+}
+
+// candidates returns those of the port of that name.
+func (m *Mesh) candidates(s *openService, portName string) candidates {
+	all := candidates{false: {}, true: {}}
 	for _, o := range slices.SortedFunc(maps.Keys(m.slicesOf[s.object]), Object.Compare) {
 		slice := m.slices[o]
 		number, ok := slice.ports[portName]

@@ -6,60 +6,98 @@ import (
 	"slices"
 )
 
-// A claim says that a Service has a port open at an address. Cluster IPs are unique but for the moment in which one
-// passes to another Service; external addresses can be claimed twice for ever.
+// A claim says that an owner has a port open at an address.
 type claim struct {
-	service Object
-	// clusterIP claims win over others, so that nobody takes a cluster IP by naming it as an external address.
-	clusterIP bool
-	created   int64
+	at    netip.AddrPort
+	owner Object
+	// port is the owner's number for it: two ports of a headless Service can lead to one port of its pods.
+	port    uint16
+	right   right
+	created int64 // seconds
 }
 
+// A right is how an owner comes to an address; the smaller wins.
+type right uint8
+
+const (
+	// clusterIP is the cluster's own assignment. Such addresses are unique but for the moment in which one passes to
+	// another Service.
+	clusterIP right = iota
+	// ownIP is a pod's.
+	ownIP
+	// externalIP is an external or load balancer address. Their authors name them freely: nobody takes a cluster IP or
+	// a pod's address in this way.
+	externalIP
+	// endpointIP is the address of an endpoint of a headless Service.
+	endpointIP
+)
+
+// compare orders claims by address, and those of one address by who wins: the stronger right, then the older owner.
 func (c claim) compare(other claim) int {
-	switch {
-	case c.clusterIP && !other.clusterIP:
-		return -1
-	case !c.clusterIP && other.clusterIP:
-		return 1
+	return cmp.Or(
+		c.at.Compare(other.at),
+		cmp.Compare(c.right, other.right),
+		cmp.Compare(c.created, other.created),
+		c.owner.Compare(other.owner),
+		cmp.Compare(c.port, other.port),
+	)
+}
+
+// claims holds who claims what.
+type claims struct {
+	at map[netip.AddrPort][]claim // the winner first
+	of map[Object][]claim         // sorted
+}
+
+func newClaims() claims {
+	return claims{at: map[netip.AddrPort][]claim{}, of: map[Object][]claim{}}
+}
+
+func (c claims) winner(a netip.AddrPort) claim { return c.at[a][0] }
+
+// replace exchanges the claims of an owner for others, sorted, and calls touched for each owner that claims an address
+// of which the claims change.
+func (c claims) replace(o Object, next []claim, touched func(Object)) {
+	previous := c.of[o]
+	if slices.Equal(previous, next) {
+		return
 	}
-	return cmp.Or(cmp.Compare(c.created, other.created), c.service.Compare(other.service))
-}
-
-// claims holds who claims an address and port, the winner first.
-type claims map[netip.AddrPort][]claim
-
-func (c claims) winner(a netip.AddrPort) Object {
-	if len(c[a]) == 0 {
-		return Object{}
+	for _, by := range without(previous, next) {
+		c.remove(by)
+		c.tell(by.at, touched)
 	}
-	return c[a][0].service
-}
-
-func (c claims) add(a netip.AddrPort, by claim) {
-	at, _ := slices.BinarySearchFunc(c[a], by, claim.compare)
-	c[a] = slices.Insert(c[a], at, by)
-}
-
-func (c claims) remove(a netip.AddrPort, by claim) {
-	c[a] = slices.DeleteFunc(c[a], func(other claim) bool { return other == by })
-	if len(c[a]) == 0 {
-		delete(c, a)
+	for _, by := range without(next, previous) {
+		i, _ := slices.BinarySearchFunc(c.at[by.at], by, claim.compare)
+		c.at[by.at] = slices.Insert(c.at[by.at], i, by)
+		c.tell(by.at, touched)
 	}
+	c.of[o] = next
+	if len(next) == 0 {
+		delete(c.of, o)
+	}
+	touched(o)
 }
 
-// replace exchanges the claims of a Service's old state for those of its new one, either of which may be nil, and calls
-// touched for each Service that claims one of these addresses.
-func (c claims) replace(previous, next *openService, touched func(Object)) {
-	for _, s := range []*openService{previous, next} {
-		for address, by := range s.claims() {
-			if s == previous {
-				c.remove(address, by)
-			} else {
-				c.add(address, by)
-			}
-			for _, other := range c[address] {
-				touched(other.service)
-			}
+// without returns the claims that are not in the other list, which is sorted.
+func without(list, other []claim) []claim {
+	var rest []claim
+	for _, by := range list {
+		if _, both := slices.BinarySearchFunc(other, by, claim.compare); !both {
+			rest = append(rest, by)
 		}
+	}
+	return rest
+}
+
+func (c claims) remove(by claim) {
+	c.at[by.at] = slices.DeleteFunc(c.at[by.at], func(other claim) bool { return other == by })
+	if len(c.at[by.at]) == 0 {
+		delete(c.at, by.at)
+	}
+}
+
+func (c claims) tell(a netip.AddrPort, touched func(Object)) {
+	for _, by := range c.at[a] {
+		touched(by.owner)
 	}
 }

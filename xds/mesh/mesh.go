@@ -57,7 +57,7 @@ func New(config Config) *Mesh {
 		slicesWith:    index{},
 		podsOf:        index{},
 		replicaSetsOf: index{},
-		claims:        claims{},
+		claims:        newClaims(),
 		dirty:         map[Object]struct{}{},
 		ports:         map[Object][]Port{},
 		problems:      map[Object][]label.Problem{},
@@ -104,10 +104,11 @@ func (m *Mesh) Delete(o Object) {
 func (m *Mesh) Flush() Changes {
 	changes := Changes{Labels: m.labels}
 	slices.SortStableFunc(changes.Labels, func(a, b LabelChange) int { return a.Object.Compare(b.Object) })
+	m.claim()
 	for _, o := range slices.SortedFunc(maps.Keys(m.dirty), Object.Compare) {
 		ports, problems := m.compute(o)
 		if keep(m.ports, o, ports) {
-			changes.Services = append(changes.Services, ServiceChange{Service: o, Ports: ports})
+			changes.Ports = append(changes.Ports, PortChange{Owner: o, Ports: ports})
 		}
 		if keep(m.problems, o, problems) {
 			changes.Problems = append(changes.Problems, ProblemChange{Object: o, Problems: problems})
@@ -117,6 +118,13 @@ func (m *Mesh) Flush() Changes {
 	// A new map: going through one costs as much as it ever held, and the first Flush is of everything.
 	m.dirty = map[Object]struct{}{}
 	return changes
+}
+
+// claim renews the claims of what changed, which concerns others that claim the same addresses.
+func (m *Mesh) claim() {
+	for _, o := range slices.Collect(maps.Keys(m.dirty)) {
+		m.claims.replace(o, m.claimsOf(o), m.touch)
+	}
 }
 
 // keep stores the state of an object and reports whether it is another than before.
@@ -133,7 +141,7 @@ func keep[T any](states map[Object][]T, o Object, state []T) bool {
 	return true
 }
 
-// compute returns the open ports of a Service and the problems of any object.
+// compute returns the open ports of a Service or Pod and the problems of any object.
 func (m *Mesh) compute(o Object) ([]Port, []label.Problem) {
 	var (
 		ports    []Port
@@ -146,7 +154,7 @@ func (m *Mesh) compute(o Object) ([]Port, []label.Problem) {
 		}
 	case string(label.Pod):
 		if p := m.pods[o]; p != nil {
-			problems = p.problems
+			ports, problems = m.buildPod(o, p)
 		}
 	default:
 		if w := m.workloads[o]; w != nil {

@@ -6,20 +6,30 @@ import (
 	"github.com/kubernetes-traffic-manager/traffic/xds/label"
 )
 
-// A Port is an open port of a Service, as injected clients see it.
+// A Port is an open port of a Service or Pod, as injected clients see it.
 type Port struct {
-	Service Object
-	Number  uint16
+	// Owner is the Service or Pod whose label opens the port.
+	Owner Object
+	// Number is the Service's port, or the container's.
+	Number uint16
 	// Protocol is never zero: a port that no label opens is not in the model.
 	Protocol label.Protocol
-	// Settings is what the Service's labels say.
+	// Settings is what the owner's labels say.
 	Settings label.Settings
-	// Addresses are those at which clients reach the port, sorted: cluster IPs, external and load balancer addresses.
-	// An address and port that two Services claim is the older one's.
-	Addresses []netip.Addr
-	// Endpoints are sorted by address, each once, all of one family. A direct port has none: the client's own choice
-	// of address is kept.
+	// Addresses are those at which clients reach the port, sorted: of a Service its cluster IPs, external and load
+	// balancer addresses; of a headless Service its endpoints, each with its own port and of both families; of a Pod its
+	// IPs. Each belongs to one port in the whole mesh.
+	Addresses []netip.AddrPort
+	// Headless says that clients have picked an endpoint already, but for requests by the Service's name.
+	Headless bool
+	// Endpoints are sorted by address, each once, all of one family; a Pod has one. There are none if the port is not
+	// Balanced.
 	Endpoints []Endpoint
+}
+
+// Balanced reports whether Envoy picks the endpoint. Otherwise a connection goes to the address that was dialled.
+func (p Port) Balanced() bool {
+	return p.Protocol != label.Direct && !(p.Headless && p.Protocol == label.TCP)
 }
 
 // An Endpoint is where a request can go.
@@ -31,15 +41,15 @@ type Endpoint struct {
 
 // Changes is what differs between two states of a mesh. Each list is sorted by object.
 type Changes struct {
-	Services []ServiceChange
+	Ports    []PortChange
 	Problems []ProblemChange
 	Labels   []LabelChange
 }
 
-// A ServiceChange has all open ports of a Service, sorted by number; none if it is gone or closed.
-type ServiceChange struct {
-	Service Object
-	Ports   []Port
+// A PortChange has all open ports of a Service or Pod, sorted by number; none if it is gone or closed.
+type PortChange struct {
+	Owner Object
+	Ports []Port
 }
 
 // A ProblemChange has all problems of an object, sorted by key; none if they are fixed or the object is gone.

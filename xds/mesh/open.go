@@ -14,8 +14,8 @@ import (
 type openService struct {
 	*service
 	open []openPort // sorted by number
-	// shut tells of labels that open nothing.
-	shut []label.Problem
+	// unmet tells of labels that open nothing, and of what the Service asks for and does not get.
+	unmet []label.Problem
 }
 
 type openPort struct {
@@ -27,8 +27,8 @@ type openPort struct {
 // open decides which ports of a Service are open.
 func (m *Mesh) open(s *service) *openService {
 	o := &openService{service: s}
-	ports, shut := s.spec.Opened(s.labels, s.settings)
-	o.shut = shut
+	ports, unmet := s.spec.Opened(s.labels, s.settings)
+	o.unmet = unmet
 	for _, p := range ports {
 		o.open = append(o.open, openPort{number: uint16(p.Port), name: p.Name, protocol: s.settings.Ports[uint16(p.Port)]})
 	}
@@ -39,9 +39,9 @@ func (m *Mesh) open(s *service) *openService {
 }
 
 // problem is one with the label that opens a port.
-func (s *service) problem(port uint16, reason, inForce string) label.Problem {
-	key := label.PortKey(port)
-	return label.Problem{Key: key, Value: s.labels[key], Reason: reason, InForce: inForce}
+func (l labelled) problem(port uint16, reason, inForce string) label.Problem {
+	key := label.OpenedBy(l.labels, port)
+	return label.Problem{Key: key, Value: l.labels[key], Reason: reason, InForce: inForce}
 }
 
 // isKubernetesAPI reports whether it is the Service through which pods reach the API server.
@@ -60,33 +60,16 @@ func (o *openService) openRest(protocol label.Protocol) {
 	slices.SortFunc(o.open, func(a, b openPort) int { return int(a.number) - int(b.number) })
 }
 
-// claims yields each address and port that the Service opens, once.
-func (o *openService) claims() iter.Seq2[netip.AddrPort, claim] {
-	return func(yield func(netip.AddrPort, claim) bool) {
-		if o == nil {
-			return
-		}
-		for _, port := range o.open {
-			for address, clusterIP := range o.addresses() {
-				by := claim{service: o.object, clusterIP: clusterIP, created: o.created}
-				if !yield(netip.AddrPortFrom(address, port.number), by) {
-					return
-				}
-			}
-		}
-	}
-}
-
-// addresses yields the addresses of a Service, each once, and whether it is a cluster IP.
-func (s *service) addresses() iter.Seq2[netip.Addr, bool] {
-	return func(yield func(netip.Addr, bool) bool) {
+// addresses yields the addresses of a Service with a cluster IP, each once, and the right to each.
+func (s *service) addresses() iter.Seq2[netip.Addr, right] {
+	return func(yield func(netip.Addr, right) bool) {
 		for _, a := range s.clusterIPs {
-			if !yield(a, true) {
+			if !yield(a, clusterIP) {
 				return
 			}
 		}
 		for _, a := range s.otherIPs {
-			if !slices.Contains(s.clusterIPs, a) && !yield(a, false) {
+			if !slices.Contains(s.clusterIPs, a) && !yield(a, externalIP) {
 				return
 			}
 		}

@@ -55,7 +55,9 @@ func projectService(s *corev1.Service) *service {
 		labelled: parseLabels(string(label.Service), s.Labels),
 		object:   Object{Kind: string(label.Service), Namespace: s.Namespace, Name: s.Name},
 		created:  s.CreationTimestamp.Unix(),
-		spec:     label.ServiceSpec{Type: string(s.Spec.Type), ClusterIP: s.Spec.ClusterIP},
+		spec: label.ServiceSpec{
+			Type: string(s.Spec.Type), ClusterIP: s.Spec.ClusterIP, SessionAffinity: string(s.Spec.SessionAffinity),
+		},
 	}
 	// An ExternalName Service is an alias in DNS: it has no address, whatever its other fields say.
 	if s.Spec.Type != corev1.ServiceTypeExternalName {
@@ -70,6 +72,9 @@ func projectService(s *corev1.Service) *service {
 	}
 	return p
 }
+
+// headless reports whether the Service is reached at the addresses of its endpoints.
+func (s *service) headless() bool { return s.spec.Headless() }
 
 func loadBalancerIPs(s *corev1.Service) []string {
 	var ips []string
@@ -168,17 +173,29 @@ type pod struct {
 	owner Object // the controller; zero when there is none
 	// injected says that Envoy is in the pod, injectable that it could be.
 	injected, injectable bool
+	// addresses are where the ports are open that its labels open, the pod's primary one first; none if it has ended.
+	addresses []netip.Addr
+	created   int64 // seconds
 }
 
 func projectPod(p *corev1.Pod) *pod {
-	running := p.DeletionTimestamp == nil && p.Status.Phase != corev1.PodSucceeded && p.Status.Phase != corev1.PodFailed
+	ended := p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
+	running := p.DeletionTimestamp == nil && !ended
 	windows := p.Spec.OS != nil && p.Spec.OS.Name == corev1.Windows
-	return &pod{
+	projected := &pod{
 		labelled:   parseLabels(string(label.Pod), p.Labels),
 		owner:      controllerOf(&p.ObjectMeta),
 		injected:   running && p.Annotations[label.ProxyAnnotation] != "",
 		injectable: running && !windows && !p.Spec.HostNetwork,
 	}
+	// The address of a pod that has ended is another's soon. Whether a pod is ready does not matter to who dials it.
+	if len(projected.settings.Ports) > 0 && !ended {
+		projected.created = p.CreationTimestamp.Unix()
+		for _, ip := range p.Status.PodIPs {
+			projected.addresses = append(projected.addresses, unicast([]string{ip.IP})...)
+		}
+	}
+	return projected
 }
 
 // A workload is a Deployment, StatefulSet or DaemonSet, or the ReplicaSet between a Deployment and its pods.

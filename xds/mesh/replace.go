@@ -21,7 +21,6 @@ func (m *Mesh) replaceService(o Object, next *openService) {
 	if reflect.DeepEqual(previous, next) {
 		return
 	}
-	m.claims.replace(previous, next, m.touch)
 	m.touch(o)
 	store(m.services, o, next)
 	var before, after labelled
