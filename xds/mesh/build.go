@@ -14,7 +14,7 @@ import (
 func (m *Mesh) build(s *openService) ([]Port, []label.Problem) {
 	var (
 		ports    []Port
-		problems = slices.Concat(s.problems, s.unmet)
+		problems = slices.Concat(s.problems, s.unmet, m.uncollected(s.labelled))
 	)
 	for _, open := range s.open {
 		addresses, lost := m.won(s.object, s.labelled, open.number)
@@ -44,7 +44,7 @@ func (m *Mesh) buildPod(o Object, p *pod) ([]Port, []label.Problem) {
 	}
 	var (
 		ports    []Port
-		problems = slices.Clone(p.problems)
+		problems = slices.Concat(p.problems, m.uncollected(p.labelled))
 	)
 	for _, number := range slices.Sorted(maps.Keys(p.settings.Ports)) {
 		addresses, lost := m.won(o, p.labelled, number)
