@@ -2,6 +2,7 @@ package serve
 
 import (
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -124,6 +125,51 @@ func TestAppliedDoesNotWaitForTheGone(t *testing.T) {
 	pending(t, done)
 	a.close()
 	wantApplied(t, done, Applied{Proxies: 2, Acknowledged: 1, Gone: 1})
+}
+
+// A proxy that is connected and answers nothing must not keep the log line of a change for ever, nor all changes in memory.
+func TestAppliedDoesNotWaitForever(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := startServer(t, func(c *Config) { c.Late = 0 })
+		s.Publish(set(route("r", 1)), nil)
+		p, mute := s.connect(t, "a"), s.connect(t, "b")
+		for _, p := range []*proxy{p, mute} {
+			p.subscribe(routes, "r")
+			p.wantAll("route: r")
+			p.quiet()
+		}
+		first := published(s, set(route("r", 2)))
+		p.wantAll("route: r")
+		inFlight := mute.want("route: r")
+		pending(t, first)
+		if a := <-first; a.Took != defaultLate || a.Proxies != 2 || a.Acknowledged != 1 || a.Late != 1 {
+			t.Errorf("applied: %+v", a)
+		}
+		second := published(s, set(route("r", 3)))
+		p.wantAll("route: r")
+		if n := s.waiters(pod("b")); n != 1 {
+			t.Errorf("%d changes are kept for the proxy, want the one that somebody waits for", n)
+		}
+		mute.ack(inFlight)
+		mute.wantAll("route: r")
+		if a := <-second; a.Proxies != 2 || a.Acknowledged != 2 {
+			t.Errorf("applied: %+v", a)
+		}
+		pending(t, first)
+	})
+}
+
+// waiters is how many changes are kept for a proxy; in a synctest bubble only.
+func (s *testServer) waiters(proxy Identity) int {
+	synctest.Wait()
+	s.store.mu.Lock()
+	defer s.store.mu.Unlock()
+	for st := range s.store.streams {
+		if st.proxy == proxy {
+			return len(st.waiters)
+		}
+	}
+	return 0
 }
 
 // Changes that are sent together are confirmed together.

@@ -92,6 +92,7 @@ func TestNewNamesWhatIsMissing(t *testing.T) {
 		"KeyFile":       func(c *Config) { c.KeyFile = certFile },
 		"NewStreams":    func(c *Config) { c.NewStreams = -1 },
 		"Patience":      func(c *Config) { c.Patience = -1 },
+		"Late":          func(c *Config) { c.Late = -1 },
 		"registry":      func(c *Config) { c.Registerer = taken },
 	} {
 		c := whole()

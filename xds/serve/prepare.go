@@ -55,6 +55,10 @@ func (s *stream) hear() {
 		}
 		s.waiters = append(s.waiters, w)
 	}
+	// A proxy that answers nothing costs the changes of as long as somebody waits for it, not all there ever were.
+	for len(s.waiters) > 0 && s.waiters[0].isOver() {
+		s.waiters = s.waiters[1:]
+	}
 }
 
 // survey returns what there is to send, by the index of its subscription, what is outstanding altogether, and the wait

@@ -43,11 +43,14 @@ type Config struct {
 	// Patience is how long a change waits for a proxy to confirm what it depends on, before it is sent all the same;
 	// default 2 s.
 	Patience time.Duration
+	// Late is how long Publish waits for the answers of proxies before it reports without them; default 30 s.
+	Late time.Duration
 }
 
 const (
 	defaultNewStreams = 200
 	defaultPatience   = 2 * time.Second
+	defaultLate       = 30 * time.Second
 
 	// maxRequest holds the versions of all that a reconnecting proxy has, in one request.
 	maxRequest = 32 << 20
@@ -92,6 +95,8 @@ func newServer(c Config) (*Server, error) {
 		return nil, fmt.Errorf("negative NewStreams %v", c.NewStreams)
 	case c.Patience < 0:
 		return nil, fmt.Errorf("negative Patience %v", c.Patience)
+	case c.Late < 0:
+		return nil, fmt.Errorf("negative Late %v", c.Late)
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()
@@ -104,6 +109,9 @@ func newServer(c Config) (*Server, error) {
 	}
 	if c.Patience == 0 {
 		c.Patience = defaultPatience
+	}
+	if c.Late == 0 {
+		c.Late = defaultLate
 	}
 	pair, err := newCertificate(c.CertFile, c.KeyFile, c.Logger)
 	if err != nil {
@@ -182,7 +190,8 @@ type Update = envoy.Update
 // that a control plane that starts never takes configuration away: publish the whole state first, in one Update.
 //
 // Applied may be nil; else it is called exactly once, when every proxy that was connected and is concerned by the
-// update has acknowledged it, refused it, or gone; at once when there is none. It must not block.
+// update has acknowledged it, refused it, or gone, or when that takes too long; at once when there is none. It must not
+// block.
 // Publish itself does not wait for proxies. It may be called from several goroutines.
 func (s *Server) Publish(u Update, applied func(Applied)) {
 	t := newTracker(func(a Applied) {
@@ -195,4 +204,5 @@ func (s *Server) Publish(u Update, applied func(Applied)) {
 	})
 	s.store.publish(u, t)
 	t.finish(unconcerned)
+	t.watch(s.config.Late)
 }

@@ -186,7 +186,11 @@ func merge(changes []*change) *change {
 		for _, key := range c.keys {
 			keys[key] = struct{}{}
 		}
-		merged.trackers = append(merged.trackers, c.trackers...)
+		for _, t := range c.trackers {
+			if !t.isOver() {
+				merged.trackers = append(merged.trackers, t)
+			}
+		}
 	}
 	merged.keys = slices.SortedFunc(maps.Keys(keys), compareKeys)
 	return merged

@@ -24,7 +24,7 @@ func (w *Watcher) changeLogger(changes []mesh.LabelChange, update envoy.Update, 
 		for _, c := range changes {
 			w.log.Info("label changed", "object", c.Object.String(), "key", c.Key, "old", c.Old, "new", c.New,
 				"set", set, "removed", removed, "proxies", a.Proxies, "acknowledged", a.Acknowledged,
-				"rejected", a.Rejected, "gone", a.Gone, "took", short(took))
+				"rejected", a.Rejected, "gone", a.Gone, "late", a.Late, "took", short(took))
 		}
 	}
 }

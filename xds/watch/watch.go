@@ -22,8 +22,8 @@ type Publisher interface {
 
 // Applied says how an update ended at the proxies that it concerned.
 type Applied struct {
-	// Proxies is Acknowledged + Rejected + Gone.
-	Proxies, Acknowledged, Rejected, Gone int
+	// Proxies is Acknowledged + Rejected + Gone + Late.
+	Proxies, Acknowledged, Rejected, Gone, Late int
 	// Took is the time from Publish to the last answer.
 	Took time.Duration
 }
@@ -54,7 +54,7 @@ type Watcher struct {
 	// One goroutine owns these.
 	mesh     *mesh.Mesh
 	snapshot *envoy.Snapshot
-	// untranslated has the problems of Services with ports that could not be translated.
+	// untranslated has the problems of objects with ports that could not be translated.
 	untranslated map[mesh.Object][]label.Problem
 
 	publisher Publisher
@@ -109,7 +109,7 @@ func (w *Watcher) first(began time.Time) {
 	update := w.translate(changes)
 	w.publisher.Publish(update, func(Applied) {})
 	w.ready.Store(true)
-	w.log.Info("published all there is", "services", len(changes.Services), "resources", len(update.Set),
+	w.log.Info("published all there is", "services", len(changes.Ports), "resources", len(update.Set),
 		"objects_with_problems", len(changes.Problems), "took", short(time.Since(began)))
 }
 
@@ -137,20 +137,20 @@ func (w *Watcher) fold() (mesh.Changes, time.Time) {
 
 // translate makes the update, and tells of what is wrong with objects.
 func (w *Watcher) translate(changes mesh.Changes) envoy.Update {
-	update, failures := w.snapshot.Apply(changes.Services)
+	update, failures := w.snapshot.Apply(changes.Ports)
 	concerned := map[mesh.Object]bool{}
 	for _, c := range changes.Problems {
 		concerned[c.Object] = true
 	}
-	for _, c := range changes.Services {
-		if w.untranslated[c.Service] != nil {
-			concerned[c.Service] = true
-			delete(w.untranslated, c.Service)
+	for _, c := range changes.Ports {
+		if w.untranslated[c.Owner] != nil {
+			concerned[c.Owner] = true
+			delete(w.untranslated, c.Owner)
 		}
 	}
 	for _, f := range failures {
-		concerned[f.Service] = true
-		w.untranslated[f.Service] = append(w.untranslated[f.Service], label.Problem{
+		concerned[f.Owner] = true
+		w.untranslated[f.Owner] = append(w.untranslated[f.Owner], label.Problem{
 			Key: label.PortKey(f.Port), Reason: f.Err.Error(), InForce: "what was before",
 		})
 	}

@@ -67,7 +67,7 @@ func TestChanges(t *testing.T) {
 		t.Errorf("a weight published %q", got)
 	}
 	c.wantLog(`msg="label changed" object="Deployment default/web" key=traffic.endpoint.weight old="" new=10 set=1 removed=0 ` +
-		`proxies=3 acknowledged=2 rejected=0 gone=1 took=`)
+		`proxies=3 acknowledged=2 rejected=0 gone=1 late=0 took=`)
 
 	c.labelDeployment("traffic.endpoint.weight", "10", "team", "a") // no change to us
 	c.updateService(service("web", "10.96.0.1"))
@@ -195,11 +195,11 @@ func TestUntranslated(t *testing.T) {
 	w, c := idle(t)
 	bad := mesh.Object{Kind: "Service", Namespace: "default", Name: "bad"}
 	good := mesh.Object{Kind: "Service", Namespace: "default", Name: "good"}
-	port := func(o mesh.Object, protocol label.Protocol) mesh.ServiceChange {
-		return mesh.ServiceChange{Service: o, Ports: []mesh.Port{{Service: o, Number: 80, Protocol: protocol}}}
+	port := func(o mesh.Object, protocol label.Protocol) mesh.PortChange {
+		return mesh.PortChange{Owner: o, Ports: []mesh.Port{{Owner: o, Number: 80, Protocol: protocol}}}
 	}
-	update := func(changes ...mesh.ServiceChange) string {
-		return published{Update: w.translate(mesh.Changes{Services: changes})}.String()
+	update := func(changes ...mesh.PortChange) string {
+		return published{Update: w.translate(mesh.Changes{Ports: changes})}.String()
 	}
 	if got := update(port(bad, label.Direct)); got != "+Cluster/80|default|bad.outbound" {
 		t.Fatalf("published %q", got)
