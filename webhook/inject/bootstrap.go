@@ -16,6 +16,8 @@ const BootstrapVersion = "1"
 const (
 	nodeID = "$(POD_NAME).$(POD_NAMESPACE)"
 	podIP  = "$(POD_IP)"
+	// nodeCluster is the pod's name in traces, which it shares with the others of its kind.
+	nodeCluster = "$(SERVICE_NAME).$(POD_NAMESPACE)"
 )
 
 // Where the sidecar finds its files. Both folders are volumes of its own. The token is where a container would find one for
@@ -61,7 +63,7 @@ func (c Config) bootstrap() (string, error) {
 	ads := object{"ads": object{}, "resource_api_version": "V3", "initial_fetch_timeout": "0s"}
 	text, err := json.Marshal(object{
 		"node": object{
-			"id": nodeID, "cluster": nodeID,
+			"id": nodeID, "cluster": nodeCluster,
 			"metadata": object{"bootstrap_version": BootstrapVersion},
 		},
 		"admin":                 object{"address": object{"pipe": object{"path": adminSocket, "mode": 0o600}}},

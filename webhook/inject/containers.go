@@ -54,6 +54,10 @@ func (c Config) proxy() (corev1.Container, error) {
 			field("POD_NAME", "metadata.name"),
 			field("POD_NAMESPACE", "metadata.namespace"),
 			field("POD_IP", "status.podIP"),
+			field("SERVICE_NAME", "metadata.annotations['"+ServiceAnnotation+"']"),
+			// The standard's own variable, which Envoy's OpenTelemetry tracer reads.
+			{Name: "OTEL_RESOURCE_ATTRIBUTES", Value: "service.name=$(SERVICE_NAME),service.namespace=$(POD_NAMESPACE)," +
+				"k8s.namespace.name=$(POD_NAMESPACE),k8s.pod.name=$(POD_NAME)"},
 		},
 		StartupProbe:    c.startupProbe(),
 		Resources:       c.ProxyResources,

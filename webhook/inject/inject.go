@@ -1,7 +1,8 @@
 // Package inject turns a Pod into the same Pod with an Envoy sidecar: raw JSON in, a few JSON patch operations out.
 //
 // It is pure, and it never rewrites what it was given: everything that it does not add is JSON-equal afterwards, fields
-// that it does not know included. What it adds is the same in every pod, but for the redirect spec.
+// that it does not know included. What it adds is the same in every pod, but for two annotations: the redirect spec and
+// the pod's name in traces.
 package inject
 
 import (
@@ -23,6 +24,8 @@ const (
 	BootstrapAnnotation = "traffic.envoy.bootstrap-version"
 	// TokenFileAnnotation holds a file of Envoy's, which the pod mounts through the downward API.
 	TokenFileAnnotation = "traffic.envoy.token-file"
+	// ServiceAnnotation is the pod's name in traces.
+	ServiceAnnotation = "traffic.envoy.service"
 )
 
 // An Outcome is what became of a pod, as one word for logs and metrics.
@@ -197,7 +200,7 @@ func (i *Injector) add(p *pod) (Result, error) {
 		warnings = append(warnings, fmt.Sprintf(
 			"dnsPolicy %s: Envoy may not find %s, then the pod does not start; use ClusterFirst", p.Spec.DNSPolicy, i.config.ControlHost))
 	}
-	annotations := map[string]string{redirect.Annotation: encoded}
+	annotations := map[string]string{redirect.Annotation: encoded, ServiceAnnotation: p.Metadata.service()}
 	for key, value := range i.annotations {
 		annotations[key] = value
 	}

@@ -1,8 +1,10 @@
 package inject
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -33,6 +35,15 @@ func (m *Metadata) DisplayName() string {
 		return m.Name
 	}
 	return m.GenerateName
+}
+
+// service is what traces call the pod and the others of its kind: what its labels say that it is, or else its workload.
+func (m *Metadata) service() string {
+	workload := strings.TrimSuffix(m.GenerateName, "-")
+	if hash := m.Labels["pod-template-hash"]; hash != "" {
+		workload = strings.TrimSuffix(workload, "-"+hash)
+	}
+	return cmp.Or(m.Labels["app.kubernetes.io/name"], m.Labels["app"], workload, m.Name)
 }
 
 type podSpec struct {

@@ -103,7 +103,7 @@ func withoutOurs(after, before map[string]any) map[string]any {
 
 	metadata := after["metadata"].(map[string]any)
 	annotations := metadata["annotations"].(map[string]any)
-	for _, key := range []string{redirect.Annotation, label.ProxyAnnotation, BootstrapAnnotation, TokenFileAnnotation} {
+	for _, key := range []string{redirect.Annotation, label.ProxyAnnotation, BootstrapAnnotation, TokenFileAnnotation, ServiceAnnotation} {
 		delete(annotations, key)
 	}
 	restore(metadata, before["metadata"].(map[string]any), "annotations", len(annotations))
