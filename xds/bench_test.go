@@ -30,7 +30,7 @@ func BenchmarkLabelEdit(b *testing.B) {
 				size := 0
 				for i := 0; b.Loop(); i++ {
 					edit(m, i+1)
-					update, _ := s.Apply(m.Flush().Services)
+					update, _ := s.Apply(m.Flush().Ports)
 					if len(update.Set)+len(update.Remove) == 0 {
 						b.Fatal("the edit changed nothing")
 					}
@@ -74,7 +74,7 @@ func benchCluster(b *testing.B, services int) (*mesh.Mesh, *envoy.Snapshot) {
 			m.SetPod(&corev1.Pod{ObjectMeta: *pod})
 		}
 	}
-	update, failures := s.Apply(m.Flush().Services)
+	update, failures := s.Apply(m.Flush().Ports)
 	if len(update.Set) != 4*services || len(failures) != 0 {
 		b.Fatalf("%d resources, failures %v", len(update.Set), failures)
 	}

@@ -94,7 +94,7 @@ func newPlayer(t *testing.T) *player {
 // flush returns what changed, a line each.
 func (p *player) flush(t *testing.T) []string {
 	changes := p.mesh.Flush()
-	u, failures := p.snapshot.Apply(changes.Services)
+	u, failures := p.snapshot.Apply(changes.Ports)
 	for _, f := range failures {
 		t.Error(f)
 	}

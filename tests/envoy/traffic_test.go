@@ -81,8 +81,8 @@ func static(t *testing.T, accessLog envoy.AccessLog, at, server netip.AddrPort) 
 		t.Fatal(err)
 	}
 	resources, err := translator.Port(mesh.Port{
-		Service: mesh.Object{Kind: "Service", Namespace: "default", Name: "web"}, Number: at.Port(), Protocol: label.HTTP,
-		Addresses: []netip.Addr{at.Addr()}, Endpoints: []mesh.Endpoint{{Address: server, Weight: 100}},
+		Owner: mesh.Object{Kind: "Service", Namespace: "default", Name: "web"}, Number: at.Port(), Protocol: label.HTTP,
+		Addresses: []netip.AddrPort{at}, Endpoints: []mesh.Endpoint{{Address: server, Weight: 100}},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -29,8 +29,8 @@ type service struct {
 // newService opens port 80 of a service with the endpoints at these ports of the outside.
 func newService(name string, protocol label.Protocol, backends ...uint16) *service {
 	s := &service{mesh.Port{
-		Service: mesh.Object{Kind: "Service", Namespace: "default", Name: name}, Number: 80, Protocol: protocol,
-		Addresses: []netip.Addr{clusterIP(name)},
+		Owner: mesh.Object{Kind: "Service", Namespace: "default", Name: name}, Number: 80, Protocol: protocol,
+		Addresses: []netip.AddrPort{netip.AddrPortFrom(clusterIP(name), 80)},
 	}}
 	for _, port := range backends {
 		s.Endpoints = append(s.Endpoints, mesh.Endpoint{
@@ -49,7 +49,7 @@ func clusterIP(name string) netip.Addr {
 	return netip.AddrFrom4([4]byte{10, 96, byte(sum >> 8), byte(sum)})
 }
 
-func (s *service) address() string { return fmt.Sprintf("%s:%d", s.Addresses[0], s.Number) }
+func (s *service) address() string { return s.Addresses[0].String() }
 
 // resources are what the control plane makes of it.
 func (s *service) resources(t *testing.T) []envoy.Resource {

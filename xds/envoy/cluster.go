@@ -18,8 +18,19 @@ import (
 )
 
 func (t *Translator) cluster(p mesh.Port) *clusterv3.Cluster {
-	c := &clusterv3.Cluster{
-		Name:                          clusterName(p),
+	c := t.connection(clusterName(p), p)
+	if p.Balanced() {
+		toEndpoints(c, p)
+	} else {
+		toDialled(c)
+	}
+	return c
+}
+
+// connection is a cluster that says how connections are made, and not yet where to.
+func (t *Translator) connection(name string, p mesh.Port) *clusterv3.Cluster {
+	return &clusterv3.Cluster{
+		Name:                          name,
 		ConnectTimeout:                durationpb.New(cmp.Or(p.Settings.ConnectionTimeout, label.DefaultConnectionTimeout)),
 		CircuitBreakers:               circuitBreakers(p.Settings.Limits),
 		TypedExtensionProtocolOptions: t.upstream[p.Protocol],
@@ -30,12 +41,16 @@ func (t *Translator) cluster(p mesh.Port) *clusterv3.Cluster {
 			KeepaliveProbes:   wrapperspb.UInt32(6),
 		}},
 	}
-	if p.Protocol == label.Direct {
-		// A connection goes to the address that the client dialled.
-		c.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_ORIGINAL_DST}
-		c.LbPolicy = clusterv3.Cluster_CLUSTER_PROVIDED
-		return c
-	}
+}
+
+// toDialled leaves a connection where the client sent it.
+func toDialled(c *clusterv3.Cluster) {
+	c.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_ORIGINAL_DST}
+	c.LbPolicy = clusterv3.Cluster_CLUSTER_PROVIDED
+}
+
+// toEndpoints has Envoy pick.
+func toEndpoints(c *clusterv3.Cluster, p mesh.Port) {
 	c.LbPolicy = lbPolicies[p.Settings.Balancing.Policy]
 	c.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_EDS}
 	c.EdsClusterConfig = &clusterv3.Cluster_EdsClusterConfig{EdsConfig: ads(), ServiceName: c.Name}
@@ -45,7 +60,6 @@ func (t *Translator) cluster(p mesh.Port) *clusterv3.Cluster {
 		// By default Envoy holds back a change of weights that follows another within a second.
 		UpdateMergeWindow: durationpb.New(0),
 	}
-	return c
 }
 
 // upstreamOptions says for each protocol how proxies speak to endpoints.
@@ -84,7 +98,7 @@ func endpoints(p mesh.Port) *endpointv3.ClusterLoadAssignment {
 	for _, e := range p.Endpoints {
 		group.LbEndpoints = append(group.LbEndpoints, &endpointv3.LbEndpoint{
 			HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{
-				Address: socketAddress(e.Address.Addr(), e.Address.Port()),
+				Address: socketAddress(e.Address),
 			}},
 			LoadBalancingWeight: wrapperspb.UInt32(e.Weight),
 		})
@@ -93,9 +107,9 @@ func endpoints(p mesh.Port) *endpointv3.ClusterLoadAssignment {
 	return assignment
 }
 
-func socketAddress(address netip.Addr, port uint16) *corev3.Address {
+func socketAddress(a netip.AddrPort) *corev3.Address {
 	return &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{
-		Address:       address.String(),
-		PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: uint32(port)},
+		Address:       a.Addr().String(),
+		PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: uint32(a.Port())},
 	}}}
 }

@@ -26,10 +26,10 @@ const webSocket = "websocket"
 
 // listener takes the connections to one address and port from the listener that is in each proxy's bootstrap, which
 // hands them over by their original destination. It has a name of its own so that it is replaced alone.
-func listener(address netip.Addr, port uint16, filter *listenerv3.Filter) *listenerv3.Listener {
+func listener(at netip.AddrPort, filter *listenerv3.Filter) *listenerv3.Listener {
 	return &listenerv3.Listener{
-		Name:             netip.AddrPortFrom(address, port).String(),
-		Address:          socketAddress(address, port),
+		Name:             at.String(),
+		Address:          socketAddress(at),
 		BindToPort:       wrapperspb.Bool(false),
 		TrafficDirection: corev3.TrafficDirection_OUTBOUND,
 		StatPrefix:       statPrefix,
@@ -80,7 +80,7 @@ func (t *Translator) connectionManager(p mesh.Port) *hcmv3.HttpConnectionManager
 		HttpProtocolOptions: &corev3.Http1ProtocolOptions{
 			// Old clients, and nginx as a proxy, still speak HTTP/1.0.
 			AcceptHttp_10:         true,
-			DefaultHostForHttp_10: p.Service.Name + "." + p.Service.Namespace,
+			DefaultHostForHttp_10: p.Owner.Name + "." + p.Owner.Namespace,
 			// Some clients offer to upgrade to TLS with every request; Envoy would answer 403.
 			IgnoreHttp_11Upgrade: []*matcherv3.StringMatcher{{
 				MatchPattern: &matcherv3.StringMatcher_Prefix{Prefix: "TLS/"}, IgnoreCase: true,

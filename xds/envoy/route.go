@@ -9,8 +9,11 @@ import (
 	"github.com/kubernetes-traffic-manager/traffic/xds/mesh"
 )
 
-// route sends every request of a port to its cluster.
-func route(p mesh.Port) (*routev3.RouteConfiguration, error) {
+// route sends every request of a port to its cluster, unless it was dialled for a pod of a headless Service.
+func (t *Translator) route(p mesh.Port) (*routev3.RouteConfiguration, error) {
+	if split(p) {
+		return t.splitRoute(p)
+	}
 	routes, err := routesTo(clusterName(p), p.Settings)
 	if err != nil {
 		return nil, err

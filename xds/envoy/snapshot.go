@@ -12,7 +12,7 @@ import (
 type Snapshot struct {
 	translator *Translator
 	ports      map[mesh.Object]map[uint16][]Resource
-	// held has each resource with the Service whose it is: a listener passes to another with its address.
+	// held has each resource with the owner whose it is: a listener passes to another with its address.
 	held map[Key]Resource
 	// users counts the ports that refer to a shared resource, which is there as long as there are any.
 	users map[Key]int
@@ -20,12 +20,12 @@ type Snapshot struct {
 
 // A Failure is a port that could not be translated: it keeps the resources that it had.
 type Failure struct {
-	Service mesh.Object
-	Port    uint16
-	Err     error
+	Owner mesh.Object
+	Port  uint16
+	Err   error
 }
 
-func (f Failure) Error() string { return fmt.Sprintf("port %d of %s: %v", f.Port, f.Service, f.Err) }
+func (f Failure) Error() string { return fmt.Sprintf("port %d of %s: %v", f.Port, f.Owner, f.Err) }
 
 func (f Failure) Unwrap() error { return f.Err }
 
@@ -34,21 +34,21 @@ func NewSnapshot(t *Translator) *Snapshot {
 	return &Snapshot{translator: t, ports: map[mesh.Object]map[uint16][]Resource{}, held: map[Key]Resource{}, users: map[Key]int{}}
 }
 
-// Apply brings the snapshot to the changed Services and returns what is different.
-func (s *Snapshot) Apply(changes []mesh.ServiceChange) (Update, []Failure) {
-	// All that is new is made before anything is given up: what one Service loses, another may have got.
+// Apply brings the snapshot to the changed ports and returns what is different.
+func (s *Snapshot) Apply(changes []mesh.PortChange) (Update, []Failure) {
+	// All that is new is made before anything is given up: what one owner loses, another may have got.
 	next, failures := s.translate(changes)
 	removed := map[Key]bool{}
-	for service := range next {
-		for _, r := range resourcesOf(s.ports[service]) {
-			if s.release(service, r) {
+	for owner := range next {
+		for _, r := range resourcesOf(s.ports[owner]) {
+			if s.release(owner, r) {
 				removed[r.Key] = true
 			}
 		}
 	}
 	var update Update
 	for _, change := range changes {
-		for _, r := range resourcesOf(next[change.Service]) {
+		for _, r := range resourcesOf(next[change.Owner]) {
 			delete(removed, r.Key)
 			if r.shared() {
 				s.users[r.Key]++
@@ -58,9 +58,9 @@ func (s *Snapshot) Apply(changes []mesh.ServiceChange) (Update, []Failure) {
 				update.Set = append(update.Set, r)
 			}
 		}
-		s.ports[change.Service] = next[change.Service]
+		s.ports[change.Owner] = next[change.Owner]
 		if len(change.Ports) == 0 {
-			delete(s.ports, change.Service)
+			delete(s.ports, change.Owner)
 		}
 	}
 	for _, key := range slices.SortedFunc(maps.Keys(removed), Key.compare) {
@@ -72,39 +72,39 @@ func (s *Snapshot) Apply(changes []mesh.ServiceChange) (Update, []Failure) {
 }
 
 // release gives up a resource of a port and reports whether it was the last to have it.
-func (s *Snapshot) release(service mesh.Object, r Resource) bool {
+func (s *Snapshot) release(owner mesh.Object, r Resource) bool {
 	if r.shared() {
 		s.users[r.Key]--
 		return s.users[r.Key] == 0
 	}
-	return s.held[r.Key].Owner == service
+	return s.held[r.Key].Owner == owner
 }
 
-// translate returns the resources of each Service by port. A port that cannot be translated keeps what it had and
+// translate returns the resources of each owner by port. A port that cannot be translated keeps what it had and
 // nobody else got.
-func (s *Snapshot) translate(changes []mesh.ServiceChange) (map[mesh.Object]map[uint16][]Resource, []Failure) {
+func (s *Snapshot) translate(changes []mesh.PortChange) (map[mesh.Object]map[uint16][]Resource, []Failure) {
 	var (
 		next     = make(map[mesh.Object]map[uint16][]Resource, len(changes))
 		taken    = map[Key]bool{}
 		failures []Failure
 	)
 	for _, change := range changes {
-		next[change.Service] = make(map[uint16][]Resource, len(change.Ports))
+		next[change.Owner] = make(map[uint16][]Resource, len(change.Ports))
 		for _, p := range change.Ports {
 			resources, err := s.translator.Port(p)
 			if err != nil {
-				failures = append(failures, Failure{Service: change.Service, Port: p.Number, Err: err})
+				failures = append(failures, Failure{Owner: change.Owner, Port: p.Number, Err: err})
 			}
 			for _, r := range resources {
 				taken[r.Key] = true
 			}
-			next[change.Service][p.Number] = resources
+			next[change.Owner][p.Number] = resources
 		}
 	}
 	for _, f := range failures {
-		for _, r := range s.ports[f.Service][f.Port] {
-			if r.shared() || !taken[r.Key] && s.held[r.Key].Owner == f.Service {
-				next[f.Service][f.Port] = append(next[f.Service][f.Port], r)
+		for _, r := range s.ports[f.Owner][f.Port] {
+			if r.shared() || !taken[r.Key] && s.held[r.Key].Owner == f.Owner {
+				next[f.Owner][f.Port] = append(next[f.Owner][f.Port], r)
 			}
 		}
 	}

@@ -29,21 +29,21 @@ func object(name string) mesh.Object {
 }
 
 // opens is a change to a Service with one port at those addresses.
-func opens(name string, protocol label.Protocol, addresses ...string) mesh.ServiceChange {
-	port := mesh.Port{Service: object(name), Number: 80, Protocol: protocol}
+func opens(name string, protocol label.Protocol, addresses ...string) mesh.PortChange {
+	port := mesh.Port{Owner: object(name), Number: 80, Protocol: protocol}
 	for _, a := range addresses {
-		port.Addresses = append(port.Addresses, netip.MustParseAddr(a))
+		port.Addresses = append(port.Addresses, netip.AddrPortFrom(netip.MustParseAddr(a), 80))
 	}
-	return mesh.ServiceChange{Service: port.Service, Ports: []mesh.Port{port}}
+	return mesh.PortChange{Owner: port.Owner, Ports: []mesh.Port{port}}
 }
 
 // traced is such a change with tracing switched on.
-func traced(change mesh.ServiceChange) mesh.ServiceChange {
+func traced(change mesh.PortChange) mesh.PortChange {
 	change.Ports[0].Settings.Tracing.Enabled = true
 	return change
 }
 
-func closes(name string) mesh.ServiceChange { return mesh.ServiceChange{Service: object(name)} }
+func closes(name string) mesh.PortChange { return mesh.PortChange{Owner: object(name)} }
 
 // words is an update in short: "+Listener/10.0.0.1:80" for what is set, "-..." for what is removed.
 func words(u Update) []string {
@@ -63,13 +63,13 @@ func TestSnapshotApply(t *testing.T) {
 	const unknown = label.Protocol(99)
 	steps := []struct {
 		name    string
-		changes []mesh.ServiceChange
+		changes []mesh.PortChange
 		want    []string
 		failed  []string
 	}{
 		{
 			name:    "two ports open",
-			changes: []mesh.ServiceChange{opens("a", label.TCP, "10.0.0.1"), opens("b", label.Direct, "10.0.0.2")},
+			changes: []mesh.PortChange{opens("a", label.TCP, "10.0.0.1"), opens("b", label.Direct, "10.0.0.2")},
 			want: []string{
 				"+Cluster/80|default|a.outbound", "+ClusterLoadAssignment/80|default|a.outbound", "+Listener/10.0.0.1:80",
 				"+Cluster/80|default|b.outbound", "+Listener/10.0.0.2:80",
@@ -77,33 +77,33 @@ func TestSnapshotApply(t *testing.T) {
 		},
 		{
 			name:    "the same again",
-			changes: []mesh.ServiceChange{opens("a", label.TCP, "10.0.0.1"), opens("b", label.Direct, "10.0.0.2")},
+			changes: []mesh.PortChange{opens("a", label.TCP, "10.0.0.1"), opens("b", label.Direct, "10.0.0.2")},
 		},
 		{
 			name:    "an address more, and one that passes over",
-			changes: []mesh.ServiceChange{opens("a", label.TCP, "10.0.0.2", "10.0.0.3"), opens("b", label.Direct, "10.0.0.1")},
+			changes: []mesh.PortChange{opens("a", label.TCP, "10.0.0.2", "10.0.0.3"), opens("b", label.Direct, "10.0.0.1")},
 			want:    []string{"+Listener/10.0.0.2:80", "+Listener/10.0.0.3:80", "+Listener/10.0.0.1:80"},
 		},
 		{
 			name:    "one cannot be translated and keeps what it has; the other goes",
-			changes: []mesh.ServiceChange{opens("a", unknown, "10.0.0.2"), closes("b")},
+			changes: []mesh.PortChange{opens("a", unknown, "10.0.0.2"), closes("b")},
 			want:    []string{"-Cluster/80|default|b.outbound", "-Listener/10.0.0.1:80"},
 			failed:  []string{"port 80 of Service default/a: protocol 99 is not known"},
 		},
 		{
 			name:    "what another gets it does not keep",
-			changes: []mesh.ServiceChange{opens("a", unknown, "10.0.0.2"), opens("c", label.Direct, "10.0.0.3")},
+			changes: []mesh.PortChange{opens("a", unknown, "10.0.0.2"), opens("c", label.Direct, "10.0.0.3")},
 			want:    []string{"+Cluster/80|default|c.outbound", "+Listener/10.0.0.3:80"},
 			failed:  []string{"port 80 of Service default/a: protocol 99 is not known"},
 		},
 		{
 			name:    "and does not take along when it goes",
-			changes: []mesh.ServiceChange{closes("a")},
+			changes: []mesh.PortChange{closes("a")},
 			want:    []string{"-Cluster/80|default|a.outbound", "-ClusterLoadAssignment/80|default|a.outbound", "-Listener/10.0.0.2:80"},
 		},
 		{
 			name:    "the last closes",
-			changes: []mesh.ServiceChange{closes("c")},
+			changes: []mesh.PortChange{closes("c")},
 			want:    []string{"-Cluster/80|default|c.outbound", "-Listener/10.0.0.3:80"},
 		},
 	}
@@ -130,7 +130,7 @@ func TestInvalidIsNotPublished(t *testing.T) {
 	s := newSnapshot(t)
 	change := opens("a", label.TCP, "10.0.0.1")
 	change.Ports[0].Endpoints = []mesh.Endpoint{{Address: netip.MustParseAddrPort("10.1.0.1:80")}} // weight 0
-	u, failures := s.Apply([]mesh.ServiceChange{change})
+	u, failures := s.Apply([]mesh.PortChange{change})
 	if len(u.Set) != 0 || len(failures) != 1 {
 		t.Fatalf("published %v, failures %v", words(u), failures)
 	}
@@ -149,10 +149,10 @@ func TestInvalidIsNotPublished(t *testing.T) {
 func TestSnapshotEqualsRebuild(t *testing.T) {
 	addresses := []string{"10.0.0.1", "10.0.0.2", "10.0.0.3"}
 	rapid.Check(t, func(t *rapid.T) {
-		s, live, last := newSnapshot(t), map[Key]string{}, map[string]mesh.ServiceChange{}
+		s, live, last := newSnapshot(t), map[Key]string{}, map[string]mesh.PortChange{}
 		for range rapid.IntRange(1, 12).Draw(t, "rounds") {
 			free := slices.Clone(addresses)
-			var changes []mesh.ServiceChange
+			var changes []mesh.PortChange
 			for _, name := range []string{"a", "b", "c"} {
 				change := closes(name)
 				if rapid.IntRange(0, 3).Draw(t, "open") > 0 {
@@ -186,7 +186,7 @@ func TestSnapshotEqualsRebuild(t *testing.T) {
 			}
 		}
 		want := map[Key]string{}
-		u, _ := newSnapshot(t).Apply([]mesh.ServiceChange{last["a"], last["b"], last["c"]})
+		u, _ := newSnapshot(t).Apply([]mesh.PortChange{last["a"], last["b"], last["c"]})
 		for _, r := range u.Set {
 			want[r.Key] = r.Version + r.Owner.Name
 		}

@@ -19,21 +19,21 @@ func TestCollectorCluster(t *testing.T) {
 	)
 	steps := []struct {
 		name    string
-		changes []mesh.ServiceChange
+		changes []mesh.PortChange
 		want    []string // of the collector's cluster and of listeners
 	}{
-		{"nothing is traced", []mesh.ServiceChange{opens("a", label.HTTP, "10.0.0.1")}, []string{"+Listener/10.0.0.1:80"}},
-		{"the first", []mesh.ServiceChange{traced(opens("a", label.HTTP, "10.0.0.1"))}, []string{has, "+Listener/10.0.0.1:80"}},
-		{"a second", []mesh.ServiceChange{traced(opens("b", label.HTTP2, "10.0.0.2"))}, []string{"+Listener/10.0.0.2:80"}},
-		{"tcp has no requests", []mesh.ServiceChange{traced(opens("c", label.TCP, "10.0.0.3"))}, []string{"+Listener/10.0.0.3:80"}},
-		{"the first goes", []mesh.ServiceChange{closes("a")}, []string{"-Listener/10.0.0.1:80"}},
+		{"nothing is traced", []mesh.PortChange{opens("a", label.HTTP, "10.0.0.1")}, []string{"+Listener/10.0.0.1:80"}},
+		{"the first", []mesh.PortChange{traced(opens("a", label.HTTP, "10.0.0.1"))}, []string{has, "+Listener/10.0.0.1:80"}},
+		{"a second", []mesh.PortChange{traced(opens("b", label.HTTP2, "10.0.0.2"))}, []string{"+Listener/10.0.0.2:80"}},
+		{"tcp has no requests", []mesh.PortChange{traced(opens("c", label.TCP, "10.0.0.3"))}, []string{"+Listener/10.0.0.3:80"}},
+		{"the first goes", []mesh.PortChange{closes("a")}, []string{"-Listener/10.0.0.1:80"}},
 		{
 			"one comes with the other's address as that goes",
-			[]mesh.ServiceChange{traced(opens("a", label.HTTP, "10.0.0.2")), closes("b")},
+			[]mesh.PortChange{traced(opens("a", label.HTTP, "10.0.0.2")), closes("b")},
 			[]string{"+Listener/10.0.0.2:80"},
 		},
-		{"what cannot be translated keeps it", []mesh.ServiceChange{opens("a", label.Protocol(99), "10.0.0.2")}, nil},
-		{"the last is switched off", []mesh.ServiceChange{opens("a", label.HTTP, "10.0.0.2")}, []string{"+Listener/10.0.0.2:80", loses}},
+		{"what cannot be translated keeps it", []mesh.PortChange{opens("a", label.Protocol(99), "10.0.0.2")}, nil},
+		{"the last is switched off", []mesh.PortChange{opens("a", label.HTTP, "10.0.0.2")}, []string{"+Listener/10.0.0.2:80", loses}},
 	}
 	for _, step := range steps {
 		u, _ := s.Apply(step.changes)
@@ -54,7 +54,7 @@ func TestCollectorCluster(t *testing.T) {
 
 // TestWithoutCollector: a label alone must not put headers into requests.
 func TestWithoutCollector(t *testing.T) {
-	translate := func(change mesh.ServiceChange) []string {
+	translate := func(change mesh.PortChange) []string {
 		translator, err := NewTranslator(Config{AccessLog: LogAll})
 		if err != nil {
 			t.Fatal(err)

@@ -1,7 +1,9 @@
 package envoy
 
 import (
+	"cmp"
 	"fmt"
+	"strings"
 
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -19,6 +21,8 @@ type Config struct {
 	AccessLog AccessLog
 	// Collector is where proxies report traced requests.
 	Collector Collector
+	// ClusterDomain ends the names of Services; empty is DefaultClusterDomain.
+	ClusterDomain string
 }
 
 // A Translator makes Envoy resources of open ports. It holds what is the same in all of them.
@@ -27,12 +31,13 @@ type Translator struct {
 	httpFilters     []*hcmv3.HttpFilter
 	upstream        map[label.Protocol]map[string]*anypb.Any
 	tracing         *tracing // nil without a collector
+	clusterDomain   string
 }
 
 // NewTranslator returns a Translator; the error is of a configuration that cannot be marshalled.
 func NewTranslator(c Config) (*Translator, error) {
 	var (
-		t   Translator
+		t   = Translator{clusterDomain: cmp.Or(c.ClusterDomain, DefaultClusterDomain)}
 		err error
 	)
 	if t.httpLog, err = c.AccessLog.log(httpFormat, httpErrors()); err != nil {
@@ -55,31 +60,34 @@ func NewTranslator(c Config) (*Translator, error) {
 
 // Port returns the resources of an open port, what is referred to before what refers to it.
 func (t *Translator) Port(p mesh.Port) ([]Resource, error) {
-	b := builder{owner: p.Service}
+	b := builder{owner: p.Owner}
 	if t.traced(p) {
 		b.resources = append(b.resources, t.tracing.cluster)
 	}
 	b.add(clusterName(p), t.cluster(p))
+	if p.Balanced() {
+		b.add(clusterName(p), endpoints(p))
+	}
 	switch p.Protocol {
 	case label.HTTP, label.HTTP2:
-		b.add(clusterName(p), endpoints(p))
-		r, err := route(p)
+		if split(p) {
+			b.add(dialledName(p), t.dialledCluster(p))
+		}
+		r, err := t.route(p)
 		if err != nil {
-			return nil, fmt.Errorf("port %d of %s: %w", p.Number, p.Service, err)
+			return nil, fmt.Errorf("port %d of %s: %w", p.Number, p.Owner, err)
 		}
 		b.add(clusterName(p), r)
-	case label.TCP:
-		b.add(clusterName(p), endpoints(p))
-	case label.Direct:
+	case label.TCP, label.Direct:
 	default:
-		return nil, fmt.Errorf("port %d of %s: protocol %d is not known", p.Number, p.Service, p.Protocol)
+		return nil, fmt.Errorf("port %d of %s: protocol %d is not known", p.Number, p.Owner, p.Protocol)
 	}
 	filter, err := t.filter(p)
 	if err != nil {
-		return nil, fmt.Errorf("port %d of %s: %w", p.Number, p.Service, err)
+		return nil, fmt.Errorf("port %d of %s: %w", p.Number, p.Owner, err)
 	}
-	for _, address := range p.Addresses {
-		l := listener(address, p.Number, filter)
+	for _, at := range p.Addresses {
+		l := listener(at, filter)
 		b.add(l.Name, l)
 	}
 	return b.resources, b.err
@@ -105,9 +113,14 @@ func (b *builder) add(name string, message proto.Message) {
 }
 
 // clusterName names the cluster of a port, its endpoints and its route. It is an interface: users' queries name it, as
-// envoy_cluster_name="9080|default|reviews".
+// envoy_cluster_name="9080|default|reviews", or "8080|default|pod/reviews-0" of a Pod: a Service may have its name. Envoy
+// takes what is before the first dot for the value of that label, so a dot in a pod's name becomes what no name can have.
 func clusterName(p mesh.Port) string {
-	return fmt.Sprintf("%d|%s|%s.outbound", p.Number, p.Service.Namespace, p.Service.Name)
+	name := p.Owner.Name
+	if p.Owner.Kind == string(label.Pod) {
+		name = "pod/" + strings.ReplaceAll(name, ".", "_")
+	}
+	return fmt.Sprintf("%d|%s|%s.outbound", p.Number, p.Owner.Namespace, name)
 }
 
 // ads is where proxies get endpoints and routes from. Envoy identifies a subscription by these bytes, so they must never

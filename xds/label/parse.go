@@ -48,6 +48,7 @@ func Parse(kind Kind, labels map[string]string) (Settings, []Problem) {
 		problems = append(problems, unknown(key, labels[key]))
 	}
 	problems = append(problems, idle(kind, labels, s, problems)...)
+	problems = append(problems, overruled(labels)...)
 	slices.SortFunc(problems, func(a, b Problem) int { return strings.Compare(a.Key, b.Key) })
 	return s, problems
 }

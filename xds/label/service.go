@@ -78,7 +78,7 @@ func (s ServiceSpec) forgets(settings Settings, port uint16) string {
 	if protocol == TCP {
 		return "Envoy balances each connection, whatever sessionAffinity says: direct leaves them to Kubernetes"
 	}
-	if settings.Balancing.Hashes() && !settings.Balancing.hashesNothing() {
+	if settings.Balancing.Hashes() && !settings.hashesNothing() {
 		return ""
 	}
 	return fmt.Sprintf("Envoy balances each request, whatever sessionAffinity says: set %s=RING_HASH with %s or %s, or direct",

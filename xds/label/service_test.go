@@ -23,8 +23,12 @@ func TestOpened(t *testing.T) {
 			name: "one number, two protocols", spec: ServiceSpec{Ports: []ServicePort{{Port: 80, Protocol: "UDP"}, {Port: 80, Protocol: "TCP"}}},
 			open: []ServicePort{{Port: 80, Protocol: "TCP"}},
 		},
-		{name: "headless", spec: ServiceSpec{ClusterIP: "None", Ports: []ServicePort{web}}, reason: "a headless Service has no cluster IP"},
-		{name: "an alias", spec: ServiceSpec{Type: "ExternalName", Ports: []ServicePort{web}}, reason: "an ExternalName Service has no address of its own"},
+		{name: "headless", spec: ServiceSpec{ClusterIP: "None", Ports: []ServicePort{web}}, open: []ServicePort{web}},
+		{
+			name: "an alias", spec: ServiceSpec{Type: "ExternalName", Ports: []ServicePort{web}},
+			reason: "an ExternalName Service has no address: label the Service that it names, or exclude what it names from the redirect " +
+				"with the pod annotation traffic.envoy.exclude-cidrs",
+		},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -40,6 +44,48 @@ func TestOpened(t *testing.T) {
 			}
 			if diff := cmp.Diff(problems, shut); diff != "" {
 				t.Errorf("problems (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestUnkept: what a Service asks of Kubernetes, or of Envoy, and does not get where a label opens its port.
+func TestUnkept(t *testing.T) {
+	const (
+		sticky   = "Envoy balances each request, whatever sessionAffinity says: set traffic.lb.policy=RING_HASH with traffic.hash.cookie.name or traffic.hash.header.name, or direct"
+		stickier = "Envoy balances each connection, whatever sessionAffinity says: direct leaves them to Kubernetes"
+		dialled  = "a tcp connection to a headless Service goes to the address that was dialled"
+	)
+	tests := []struct {
+		name, port, policy, header, affinity, clusterIP string
+		key, want                                       string
+	}{
+		{name: "http", port: "http", affinity: "ClientIP", key: "traffic.port.80", want: sticky},
+		{name: "http, with a hash", port: "http", affinity: "ClientIP", policy: "MAGLEV", header: "x-user"},
+		{name: "http, with a hash of nothing", port: "grpc", affinity: "ClientIP", policy: "MAGLEV", key: "traffic.port.80", want: sticky},
+		{name: "tcp", port: "tcp", affinity: "ClientIP", key: "traffic.port.80", want: stickier},
+		{name: "direct", port: "direct", affinity: "ClientIP"},
+		{name: "no affinity", port: "http", affinity: "None"},
+		{name: "a headless Service has no affinity", port: "http", affinity: "ClientIP", clusterIP: "None"},
+		{name: "headless tcp with a policy", port: "tcp", policy: "RANDOM", clusterIP: "None", key: PolicyKey, want: dialled},
+		{name: "headless http with a policy", port: "http", policy: "RANDOM", clusterIP: "None"},
+		{name: "tcp with a policy", port: "tcp", policy: "RANDOM"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			labels := map[string]string{"traffic.port.80": test.port, PolicyKey: test.policy, headerNameKey: test.header}
+			settings, _ := Parse(Service, labels)
+			spec := ServiceSpec{ClusterIP: test.clusterIP, SessionAffinity: test.affinity, Ports: []ServicePort{{Port: 80}}}
+			open, problems := spec.Opened(labels, settings)
+			if len(open) != 1 {
+				t.Errorf("it is closed: %v", problems)
+			}
+			var key, got string
+			for _, p := range problems {
+				key, got = p.Key, got+p.Reason
+			}
+			if key != test.key || got != test.want {
+				t.Errorf("%s: %q, want %s: %q", key, got, test.key, test.want)
 			}
 		})
 	}

@@ -123,6 +123,7 @@ func TestEventConcernsItsKeys(t *testing.T) {
 			m := shop()
 			m.Flush()
 			test.event(m)
+			m.claim()
 			var got []string
 			for _, o := range slices.SortedFunc(maps.Keys(m.dirty), Object.Compare) {
 				got = append(got, o.String())

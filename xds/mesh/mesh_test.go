@@ -28,10 +28,10 @@ type known struct {
 }
 
 func (s known) apply(c Changes) {
-	for _, change := range c.Services {
-		s.Ports[change.Service] = change.Ports
+	for _, change := range c.Ports {
+		s.Ports[change.Owner] = change.Ports
 		if len(change.Ports) == 0 {
-			delete(s.Ports, change.Service)
+			delete(s.Ports, change.Owner)
 		}
 	}
 	for _, change := range c.Problems {
@@ -110,8 +110,7 @@ func checkState(t *rapid.T, s known) {
 	owners := map[netip.AddrPort]Object{}
 	for o, ports := range s.Ports {
 		for _, p := range ports {
-			for _, a := range p.Addresses {
-				at := netip.AddrPortFrom(a, p.Number)
+			for _, at := range p.Addresses {
 				if other, twice := owners[at]; twice {
 					t.Fatalf("%s belongs to %s and to %s", at, o, other)
 				}
@@ -137,7 +136,7 @@ func checkEmpty(t *rapid.T, m *Mesh, existing cluster) {
 	for name, size := range map[string]int{
 		"services": len(m.services), "slices": len(m.slices), "pods": len(m.pods), "workloads": len(m.workloads),
 		"slicesOf": len(m.slicesOf), "slicesWith": len(m.slicesWith), "podsOf": len(m.podsOf),
-		"replicaSetsOf": len(m.replicaSetsOf), "claims": len(m.claims), "ports": len(m.ports),
+		"replicaSetsOf": len(m.replicaSetsOf), "claims": len(m.claims.at) + len(m.claims.of), "ports": len(m.ports),
 		"problems": len(m.problems), "dirty": len(m.dirty),
 	} {
 		if size != 0 {
@@ -175,13 +174,26 @@ func drawContent(t *rapid.T, o Object) func(*Mesh) {
 		if rapid.Bool().Draw(t, "injected") {
 			meta.Annotations = map[string]string{label.ProxyAnnotation: "v1"}
 		}
-		p := &corev1.Pod{ObjectMeta: meta}
-		return func(m *Mesh) { m.SetPod(p) }
+		return drawPod(t, meta)
 	case "ReplicaSet":
 		meta.OwnerReferences = drawOwner(t, "Deployment")
 	}
 	template := drawLabels(t)
 	return func(m *Mesh) { m.SetWorkload(o.Kind, &meta, template) }
+}
+
+// drawPod has the addresses that slices have, and now and then another's, which was the pod's that ended.
+func drawPod(t *rapid.T, meta metav1.ObjectMeta) func(*Mesh) {
+	meta.CreationTimestamp = metav1.Unix(rapid.Int64Range(1, 3).Draw(t, "created"), 0)
+	p := &corev1.Pod{ObjectMeta: meta}
+	p.Status.Phase = rapid.SampledFrom([]corev1.PodPhase{"Pending", "Running", "Running", "Failed"}).Draw(t, "phase")
+	for _, network := range []string{"10.0.0.%d", "fd01::%d"} {
+		if rapid.IntRange(0, 2).Draw(t, network) > 0 {
+			ip := fmt.Sprintf(network, rapid.IntRange(0, 1).Draw(t, "ip"))
+			p.Status.PodIPs = append(p.Status.PodIPs, corev1.PodIP{IP: ip})
+		}
+	}
+	return func(m *Mesh) { m.SetPod(p) }
 }
 
 func drawLabels(t *rapid.T) map[string]string {
@@ -191,6 +203,9 @@ func drawLabels(t *rapid.T) map[string]string {
 		{label.EnabledKey, "", "", "true", "true", "false"},
 		{"traffic.port.1", "", "http", "http", "tcp", "direct", "x"},
 		{"traffic.port.2", "", "tcp"},
+		{"traffic.port.8080", "", "", "http", "tcp"},
+		{"traffic.target.port.8081", "", "", "direct"},
+		{label.PolicyKey, "", "", "RANDOM"},
 	} {
 		if value := rapid.SampledFrom(choice[1:]).Draw(t, choice[0]); value != "" {
 			labels[choice[0]] = value
@@ -226,7 +241,7 @@ func drawService(t *rapid.T, meta metav1.ObjectMeta) func(*Mesh) {
 		s.Spec.Ports = append(s.Spec.Ports, corev1.ServicePort{Name: "two", Port: 2, Protocol: "TCP"})
 	}
 	switch rapid.IntRange(0, 7).Draw(t, "type") {
-	case 0:
+	case 0, 2, 3:
 		s.Spec.ClusterIP, s.Spec.ClusterIPs = "None", []string{"None"}
 	case 1:
 		s.Spec.Type = corev1.ServiceTypeExternalName

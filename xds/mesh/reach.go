@@ -1,0 +1,107 @@
+package mesh
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+
+	"github.com/kubernetes-traffic-manager/traffic/xds/label"
+)
+
+// This file says where clients reach an open port, and who has the address if two owners want it.
+
+// maxHeadless is how many addresses of one headless Service can be open, all its ports together. Each costs every
+// injected pod a listener, 30 to 40 kB of its Envoy's memory whether it is ever used or not: a thousand are what a
+// sidecar with the chart's limits can bear besides all others. What is beyond stays blocked, its name included: a
+// headless name resolves to the very addresses that are closed.
+const maxHeadless = 1000
+
+// claimsOf returns where an owner wants to be reached, sorted. It depends on the owner and, if that is a headless
+// Service, on its EndpointSlices.
+func (m *Mesh) claimsOf(o Object) []claim {
+	var list []claim
+	if s := m.services[o]; s != nil {
+		list = m.serviceClaims(s)
+	}
+	if p := m.pods[o]; p != nil {
+		list = p.claims(o)
+	}
+	slices.SortFunc(list, claim.compare)
+	return list
+}
+
+func (m *Mesh) serviceClaims(s *openService) []claim {
+	var list []claim
+	for _, port := range s.open {
+		by := claim{owner: s.object, port: port.number, created: s.created, right: endpointIP}
+		if s.headless() {
+			all := m.candidates(s, port.name).sorted()
+			for _, by.at = range all[:min(len(all), maxHeadless-len(list))] {
+				list = append(list, by)
+			}
+			continue
+		}
+		for address, right := range s.addresses() {
+			by.at, by.right = netip.AddrPortFrom(address, port.number), right
+			list = append(list, by)
+		}
+	}
+	return list
+}
+
+func (p *pod) claims(o Object) []claim {
+	var list []claim
+	for number := range p.settings.Ports {
+		for _, address := range p.addresses {
+			list = append(list, claim{
+				at: netip.AddrPortFrom(address, number), owner: o, port: number, right: ownIP, created: p.created,
+			})
+		}
+	}
+	return list
+}
+
+// won returns where the port of an owner is its own, sorted, and tells of addresses that are another's.
+func (m *Mesh) won(o Object, l labelled, port uint16) (won []netip.AddrPort, lost []label.Problem) {
+	others := map[Object][]netip.AddrPort{}
+	for _, by := range m.claims.of[o] {
+		if by.port != port {
+			continue
+		}
+		if winner := m.claims.winner(by.at); winner == by {
+			won = append(won, by.at)
+		} else {
+			others[winner.owner] = append(others[winner.owner], by.at)
+		}
+	}
+	for _, other := range slices.SortedFunc(maps.Keys(others), Object.Compare) {
+		at := others[other]
+		reason, inForce := fmt.Sprintf("%s is already an address of %s", at[0], other), "the other's labels, at this address"
+		if len(at) > 1 {
+			reason = fmt.Sprintf("%s and %d more are already addresses of %s", at[0], len(at)-1, other)
+			inForce = "the other's labels, at these addresses"
+		}
+		if other == o {
+			inForce = "the label of its port with the smaller number"
+		}
+		lost = append(lost, l.problem(port, reason, inForce))
+	}
+	return won, lost
+}
+
+// beyond tells how many of the addresses of a headless Service's port are closed because it has too many.
+func (m *Mesh) beyond(s *openService, port uint16, all int) []label.Problem {
+	open := 0
+	for _, by := range m.claims.of[s.object] {
+		if by.port == port {
+			open++
+		}
+	}
+	if open == all {
+		return nil
+	}
+	reason := fmt.Sprintf("%d of its %d addresses are beyond the %d that a headless Service can have open: split it, or give it a cluster IP",
+		all-open, all, maxHeadless)
+	return []label.Problem{s.problem(port, reason, "these addresses are blocked")}
+}
