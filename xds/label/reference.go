@@ -16,6 +16,10 @@ Every key of the vocabulary, with the objects on which it means something, its v
 - A duration is written ` + "`3s`, `250ms` or `1m30s`" + `. A number without a unit is accepted, with a warning: below 1000000 it counts milliseconds, from
   there on nanoseconds.
 - Breakers count for each client pod by itself.
+- A headless Service is open at its endpoints' own addresses. Requests by its name are balanced, as its labels say; requests by a pod's name or
+  IP, and all connections of ` + "`tcp` and `direct`" + ` ports, go to that pod. Where both are labelled, a Pod's own labels win at its address.
+- An ExternalName Service has no address to open: label the Service that it names. ` + "`sessionAffinity: ClientIP`" + ` does not bind Envoy: hash on a cookie
+  or header, or open the port as ` + "`direct`" + `.
 
 `
 

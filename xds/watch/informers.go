@@ -169,7 +169,7 @@ func strip(object any) (any, error) {
 	switch o := object.(type) {
 	case *corev1.Pod:
 		o.Spec = corev1.PodSpec{HostNetwork: o.Spec.HostNetwork, OS: o.Spec.OS}
-		o.Status = corev1.PodStatus{Phase: o.Status.Phase}
+		o.Status = corev1.PodStatus{Phase: o.Status.Phase, PodIPs: o.Status.PodIPs}
 	case *appsv1.Deployment:
 		o.Spec, o.Status = appsv1.DeploymentSpec{Template: labelsOf(o.Spec.Template)}, appsv1.DeploymentStatus{}
 	case *appsv1.StatefulSet:

@@ -238,7 +238,10 @@ func TestStrip(t *testing.T) {
 			Annotations: map[string]string{label.ProxyAnnotation: "v1", "big": "x"},
 		},
 		Spec:   corev1.PodSpec{HostNetwork: true, OS: &corev1.PodOS{Name: "linux"}, Containers: []corev1.Container{{Name: "c"}}},
-		Status: corev1.PodStatus{Phase: "Running", PodIP: "10.0.0.1"},
+		Status: corev1.PodStatus{
+			Phase: "Running", PodIP: "10.0.0.1", PodIPs: []corev1.PodIP{{IP: "10.0.0.1"}}, HostIP: "192.0.2.1",
+			Conditions: []corev1.PodCondition{{Type: "Ready"}}, ContainerStatuses: []corev1.ContainerStatus{{Name: "c"}},
+		},
 	}
 	want := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
@@ -246,7 +249,7 @@ func TestStrip(t *testing.T) {
 			Annotations: map[string]string{label.ProxyAnnotation: "v1"},
 		},
 		Spec:   corev1.PodSpec{HostNetwork: true, OS: &corev1.PodOS{Name: "linux"}},
-		Status: corev1.PodStatus{Phase: "Running"},
+		Status: corev1.PodStatus{Phase: "Running", PodIPs: []corev1.PodIP{{IP: "10.0.0.1"}}},
 	}
 	template := corev1.PodTemplateSpec{
 		ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"a": "b"}, Annotations: map[string]string{"big": "x"}},
