@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"maps"
@@ -26,11 +27,12 @@ const maxBytes = 16 << 30
 // bytes the request had.
 type echo struct {
 	pod    string
+	delay  time.Duration // before each answer, unless the request asks for another
 	mu     sync.Mutex
 	counts map[string]int
 }
 
-func newEcho(pod string) *echo { return &echo{pod: pod, counts: map[string]int{}} }
+func newEcho(c config) *echo { return &echo{pod: c.pod, delay: c.delay, counts: map[string]int{}} }
 
 func (e *echo) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Echo-Pod", e.pod)
@@ -113,7 +115,7 @@ func (e *echo) answer(w http.ResponseWriter, r *http.Request) {
 		return // the client went
 	}
 	select {
-	case <-time.After(wish.delay):
+	case <-time.After(cmp.Or(wish.delay, e.delay)):
 	case <-r.Context().Done():
 		return
 	}

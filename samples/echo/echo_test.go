@@ -11,7 +11,7 @@ import (
 
 // TestEcho: the samples, and the tests that run them, rely on each of these.
 func TestEcho(t *testing.T) {
-	server := httptest.NewServer(newEcho("pod-0"))
+	server := httptest.NewServer(newEcho(config{pod: "pod-0"}))
 	defer server.Close()
 	tests := []struct {
 		path   string
@@ -52,17 +52,26 @@ func TestEcho(t *testing.T) {
 	}
 }
 
-// TestDelay: an answer takes as long as it was asked to.
+// TestDelay: an answer takes as long as it was asked to, or else as long as each answer of this pod.
 func TestDelay(t *testing.T) {
-	server := httptest.NewServer(newEcho("pod-0"))
-	defer server.Close()
-	start := time.Now()
-	response, err := http.Get(server.URL + "/?delay=50ms")
+	slow, err := parse([]string{"-delay=50ms"}, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
-	response.Body.Close()
-	if took := time.Since(start); took < 50*time.Millisecond {
-		t.Errorf("answered after %s", took)
+	for _, test := range []struct {
+		path   string
+		config config
+	}{{"/?delay=50ms", config{}}, {"/", slow}} {
+		server := httptest.NewServer(newEcho(test.config))
+		defer server.Close()
+		start := time.Now()
+		response, err := http.Get(server.URL + test.path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		if took := time.Since(start); took < 50*time.Millisecond {
+			t.Errorf("%s: answered after %s", test.path, took)
+		}
 	}
 }

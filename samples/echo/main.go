@@ -38,8 +38,9 @@ func run() int {
 
 // A config is what the flags say.
 type config struct {
-	pod     string // name to give in answers
-	address string // to listen on for HTTP
+	pod     string        // name to give in answers
+	delay   time.Duration // before each answer
+	address string        // to listen on for HTTP
 }
 
 func parse(arguments []string, usage io.Writer) (config, error) {
@@ -51,6 +52,7 @@ func parse(arguments []string, usage io.Writer) (config, error) {
 	flags := flag.NewFlagSet("echo", flag.ContinueOnError)
 	flags.SetOutput(usage)
 	flags.StringVar(&c.pod, "pod", host, "name to give in answers")
+	flags.DurationVar(&c.delay, "delay", 0, "wait so long before each answer that asks for no delay")
 	flags.StringVar(&c.address, "listen", ":8080", "address for HTTP/1 and HTTP/2 without TLS")
 	if err := flags.Parse(arguments); err != nil {
 		return c, err
@@ -67,7 +69,7 @@ func serve(ctx context.Context, c config) error {
 	if err != nil {
 		return fmt.Errorf("listen for HTTP: %w", err)
 	}
-	server := &http.Server{Handler: newEcho(c.pod), ReadHeaderTimeout: 10 * time.Second, Protocols: new(http.Protocols)}
+	server := &http.Server{Handler: newEcho(c), ReadHeaderTimeout: 10 * time.Second, Protocols: new(http.Protocols)}
 	server.Protocols.SetHTTP1(true)
 	server.Protocols.SetUnencryptedHTTP2(true)
 	slog.Info("echo serves", "address", listener.Addr().String(), "pod", c.pod)
