@@ -1,0 +1,146 @@
+package mesh
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// headless is a headless Service with a port 80, which is 8080 in its pods.
+func headless(name string, created int64) *corev1.Service {
+	s := webService(name, corev1.ClusterIPNone)
+	s.CreationTimestamp = metav1.Unix(created, 0)
+	return s
+}
+
+// sliceOf has ready endpoints at those addresses, the pods NAME-0, NAME-1 and so on.
+func sliceOf(service string, addresses ...string) *discoveryv1.EndpointSlice {
+	s := webSlice(service)
+	s.Endpoints = nil
+	for i, a := range addresses {
+		s.Endpoints = append(s.Endpoints, discoveryv1.Endpoint{
+			Addresses: []string{a}, TargetRef: &corev1.ObjectReference{Kind: "Pod", Name: fmt.Sprint(service, "-", i)},
+		})
+	}
+	return s
+}
+
+func podAt(name, address string, labels ...string) *corev1.Pod {
+	return &corev1.Pod{ObjectMeta: meta(name, labels...), Status: corev1.PodStatus{PodIPs: []corev1.PodIP{{IP: address}}}}
+}
+
+// TestHeadlessEventConcernsItsKeys: a pod that comes or goes concerns its own Services, and those that want its address.
+func TestHeadlessEventConcernsItsKeys(t *testing.T) {
+	const open = "traffic.port.8080"
+	tests := []struct {
+		name  string
+		event func(*Mesh)
+		want  []string
+	}{
+		{
+			name:  "an endpoint that another does not have concerns its Service",
+			event: func(m *Mesh) { m.SetEndpointSlice(sliceOf("a", "10.0.0.1", "10.0.0.2", "10.0.0.3")) },
+			want:  []string{"Service default/a"},
+		},
+		{
+			name:  "one that another has concerns both",
+			event: func(m *Mesh) { m.SetEndpointSlice(sliceOf("a", "10.0.0.1")) },
+			want:  []string{"Service default/a", "Service default/b"},
+		},
+		{
+			name:  "a pod's own port concerns whoever wants the address",
+			event: func(m *Mesh) { m.SetPod(podAt("x", "10.0.0.9", open, "http")) },
+			want:  []string{"Pod default/x", "Service default/b"},
+		},
+		{
+			name:  "a pod without one concerns nobody else",
+			event: func(m *Mesh) { m.SetPod(podAt("x", "10.0.0.9")) },
+			want:  []string{"Pod default/x"},
+		},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			m := New(Config{})
+			m.SetService(headless("a", 1))
+			m.SetEndpointSlice(sliceOf("a", "10.0.0.1", "10.0.0.2"))
+			m.SetService(headless("b", 2))
+			m.SetEndpointSlice(sliceOf("b", "10.0.0.2", "10.0.0.9"))
+			m.SetService(headless("c", 3))
+			m.SetEndpointSlice(sliceOf("c", "10.0.0.8"))
+			m.Flush()
+			test.event(m)
+			m.claim()
+			var got []string
+			for _, o := range slices.SortedFunc(maps.Keys(m.dirty), Object.Compare) {
+				got = append(got, o.String())
+			}
+			if diff := cmp.Diff(test.want, got); diff != "" {
+				t.Errorf("computed (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestHeadlessLimit: a Service that is too big for every client's Envoy is open as far as it goes, its owner hears how
+// far that is, and when it has shrunk it is open altogether.
+func TestHeadlessLimit(t *testing.T) {
+	m := New(Config{})
+	s := headless("big", 1)
+	s.Labels["traffic.port.81"] = "tcp"
+	s.Spec.Ports = []corev1.ServicePort{{Name: "web", Port: 80}, {Name: "db", Port: 81}}
+	m.SetService(s)
+	slice := sliceOf("big")
+	slice.Ports = []discoveryv1.EndpointPort{{Name: ptr("web"), Port: ptr(int32(8080))}, {Name: ptr("db"), Port: ptr(int32(8081))}}
+	address := netip.MustParseAddr("10.1.0.0")
+	for range 600 {
+		slice.Endpoints = append(slice.Endpoints, discoveryv1.Endpoint{Addresses: []string{address.String()}})
+		address = address.Next()
+	}
+	m.SetEndpointSlice(slice)
+	ports := m.Flush().Ports[0].Ports
+	if len(ports[0].Addresses) != 600 || len(ports[1].Addresses) != 400 || len(ports[0].Endpoints) != 600 {
+		t.Errorf("%d and %d addresses are open, %d endpoints", len(ports[0].Addresses), len(ports[1].Addresses), len(ports[0].Endpoints))
+	}
+	problems := m.Problems(Object{Kind: "Service", Namespace: "default", Name: "big"})
+	const want = `label traffic.port.81="tcp": 200 of its 600 addresses are beyond the 1000 that a headless Service can have open: ` +
+		`split it, or give it a cluster IP; in force: these addresses are blocked`
+	if len(problems) != 1 || problems[0].String() != want {
+		t.Errorf("told %v, want %s", problems, want)
+	}
+	slice = slice.DeepCopy()
+	slice.Endpoints = slice.Endpoints[:500]
+	m.SetEndpointSlice(slice)
+	changes := m.Flush()
+	if n := len(changes.Ports[0].Ports[1].Addresses); n != 500 || len(changes.Problems) != 1 || len(changes.Problems[0].Problems) != 0 {
+		t.Errorf("of 500, %d are open: %v", n, changes.Problems)
+	}
+}
+
+// TestRandomAndWeights: labels that contradict each other are told once, whatever the number of ports.
+func TestRandomAndWeights(t *testing.T) {
+	m := New(Config{})
+	s := webService("web", "10.96.0.1")
+	s.Labels["traffic.port.81"], s.Labels["traffic.lb.policy"] = "tcp", "random"
+	s.Spec.Ports = append(s.Spec.Ports, corev1.ServicePort{Port: 81})
+	m.SetService(s)
+	m.SetEndpointSlice(sliceOf("web", "10.0.0.1", "10.0.0.2", "10.0.0.3"))
+	m.SetPod(podAt("web-1", "10.0.0.2", "traffic.endpoint.weight", "10"))
+	m.Flush()
+	var told []string
+	for _, p := range m.Problems(Object{Kind: "Service", Namespace: "default", Name: "web"}) {
+		told = append(told, p.String())
+	}
+	const want = `label traffic.lb.policy="random": RANDOM ignores weights, and the endpoints of port 80 have different ones, ` +
+		`as 100 and 10; in force: the same share for each endpoint`
+	if strings.Join(told, "\n") != want {
+		t.Errorf("told %q, want %q", told, want)
+	}
+}
