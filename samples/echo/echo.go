@@ -28,11 +28,12 @@ const maxBytes = 16 << 30
 type echo struct {
 	pod    string
 	delay  time.Duration // before each answer, unless the request asks for another
+	status int           // of each answer, unless the request asks for another
 	mu     sync.Mutex
 	counts map[string]int
 }
 
-func newEcho(c config) *echo { return &echo{pod: c.pod, delay: c.delay, counts: map[string]int{}} }
+func newEcho(c config) *echo { return &echo{pod: c.pod, delay: c.delay, status: c.status, counts: map[string]int{}} }
 
 func (e *echo) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Echo-Pod", e.pod)
@@ -119,7 +120,7 @@ func (e *echo) answer(w http.ResponseWriter, r *http.Request) {
 	case <-r.Context().Done():
 		return
 	}
-	status := wish.status
+	status := cmp.Or(wish.status, e.status)
 	if wish.fail > 0 {
 		switch {
 		case number%(wish.fail+1) == 0:

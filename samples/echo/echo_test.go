@@ -75,3 +75,28 @@ func TestDelay(t *testing.T) {
 		}
 	}
 }
+
+// TestStatus: a pod can be one that fails, whatever it is asked; and still counts.
+func TestStatus(t *testing.T) {
+	config, err := parse([]string{"-status=503"}, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(newEcho(config))
+	defer server.Close()
+	for path, want := range map[string]int{"/": 503, "/?status=200": 200, "/count?id=a": 200} {
+		response, err := http.Get(server.URL + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		if response.StatusCode != want {
+			t.Errorf("%s: %d, want %d", path, response.StatusCode, want)
+		}
+	}
+	for _, wrong := range []string{"-status=99", "-status=600"} {
+		if _, err := parse([]string{wrong}, io.Discard); err == nil {
+			t.Errorf("%s is accepted", wrong)
+		}
+	}
+}

@@ -40,6 +40,7 @@ func run() int {
 type config struct {
 	pod     string        // name to give in answers
 	delay   time.Duration // before each answer
+	status  int           // of each answer; 0 is 200
 	address string        // to listen on for HTTP
 }
 
@@ -53,12 +54,16 @@ func parse(arguments []string, usage io.Writer) (config, error) {
 	flags.SetOutput(usage)
 	flags.StringVar(&c.pod, "pod", host, "name to give in answers")
 	flags.DurationVar(&c.delay, "delay", 0, "wait so long before each answer that asks for no delay")
+	flags.IntVar(&c.status, "status", 0, "HTTP status of each answer that asks for none (200)")
 	flags.StringVar(&c.address, "listen", ":8080", "address for HTTP/1 and HTTP/2 without TLS")
 	if err := flags.Parse(arguments); err != nil {
 		return c, err
 	}
 	if flags.NArg() > 0 {
 		return c, fmt.Errorf("unknown argument %q", flags.Arg(0))
+	}
+	if c.status != 0 && (c.status < 200 || c.status > 599) {
+		return c, fmt.Errorf("-status=%d: expected 200 to 599", c.status)
 	}
 	return c, nil
 }
