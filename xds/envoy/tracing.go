@@ -15,6 +15,7 @@ import (
 	dnsfamilyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/clusters/common/dns/v3"
 	dnsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/clusters/dns/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	detectorsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/tracers/opentelemetry/resource_detectors/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
@@ -110,12 +111,13 @@ func newTracing(c Collector) (*tracing, error) {
 	if c.Address == (CollectorAddress{}) {
 		return nil, nil
 	}
-	var (
-		name    = "envoy.tracers.zipkin"
-		message = c.zipkin()
-	)
+	name, configuration := "envoy.tracers.zipkin", c.zipkin
 	if c.Kind == OTLP {
-		name, message = "envoy.tracers.opentelemetry", c.otlp()
+		name, configuration = "envoy.tracers.opentelemetry", c.otlp
+	}
+	message, err := configuration()
+	if err != nil {
+		return nil, err
 	}
 	config, err := pack(message)
 	if err != nil {
@@ -134,7 +136,7 @@ func newTracing(c Collector) (*tracing, error) {
 }
 
 // zipkin gives applications the headers of B3 and of W3C, so that they can forward those that they know.
-func (c Collector) zipkin() proto.Message {
+func (c Collector) zipkin() (proto.Message, error) {
 	return &tracev3.ZipkinConfig{
 		CollectorService: &corev3.HttpService{HttpUri: &corev3.HttpUri{
 			Uri:              "http://" + c.Address.String() + "/api/v2/spans",
@@ -145,10 +147,16 @@ func (c Collector) zipkin() proto.Message {
 		TraceId_128Bit:           true, // as W3C has it
 		SharedSpanContext:        wrapperspb.Bool(false),
 		TraceContextOption:       tracev3.ZipkinConfig_USE_B3_WITH_W3C_PROPAGATION,
-	}
+	}, nil
 }
 
-func (c Collector) otlp() proto.Message {
+// otlp takes the pod's name from the sidecar's environment: in the resources, which all proxies share, it cannot be.
+func (c Collector) otlp() (proto.Message, error) {
+	const name = "envoy.tracers.opentelemetry.resource_detectors.environment"
+	environment, err := pack(&detectorsv3.EnvironmentResourceDetectorConfig{})
+	if err != nil {
+		return nil, err
+	}
 	return &tracev3.OpenTelemetryConfig{
 		GrpcService: &corev3.GrpcService{
 			TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{
@@ -156,7 +164,8 @@ func (c Collector) otlp() proto.Message {
 			}},
 			Timeout: durationpb.New(collectorTimeout),
 		},
-	}
+		ResourceDetectors: []*corev3.TypedExtensionConfig{{Name: name, TypedConfig: environment}},
+	}, nil
 }
 
 // cluster is the way to the collector. Nothing waits for it: neither the listeners that report to it, nor a pod's start.

@@ -18,7 +18,7 @@ const rejected = "TrafficRejected"
 
 // A Rejection is a version of an Envoy resource that a proxy refused: the proxy goes on with what it had.
 type Rejection struct {
-	// Owner is the Kubernetes object that the resource comes from.
+	// Owner is the Kubernetes object that the resource comes from, if any.
 	Owner mesh.Object
 	// Resource is its type and name: "Listener 10.96.0.1:80".
 	Resource, Version string
@@ -36,7 +36,12 @@ type resource struct {
 //
 // Each replica tells of its own proxies, whether or not it holds the Lease: no other knows. The Event's name is the same
 // on all of them, so that the API server keeps the first.
+//
+// What comes from no object, such as the collector of traces, comes from whoever installed this and reads its log.
 func (r *Reporter) Reject(x Rejection) {
+	if x.Owner == (mesh.Object{}) {
+		return
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	id := resource{x.Owner, x.Resource}

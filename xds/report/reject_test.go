@@ -46,6 +46,10 @@ func TestRejection(t *testing.T) {
 		time.Sleep(time.Minute)
 		check(t, "told already, by the other replica", a.take())
 
+		one.Reject(Rejection{Resource: "Cluster traffic-tracing", Version: "v1", Proxy: "x.default", Message: "no such host"})
+		time.Sleep(time.Minute)
+		check(t, "what comes from no object", a.take())
+
 		reject(one, "y.default", "v2", strings.Repeat("é", 2000))
 		time.Sleep(time.Second)
 		synctest.Wait()

@@ -7,6 +7,8 @@ import (
 	"io"
 	"log/slog"
 
+	"k8s.io/apimachinery/pkg/util/validation"
+
 	"github.com/kubernetes-traffic-manager/traffic/xds/envoy"
 	"github.com/kubernetes-traffic-manager/traffic/xds/mesh"
 )
@@ -23,12 +25,15 @@ type config struct {
 }
 
 func parseFlags(args []string, output io.Writer) (config, error) {
-	c := config{envoy: envoy.Config{AccessLog: envoy.LogAll}}
+	c := config{envoy: envoy.Config{AccessLog: envoy.LogAll, Collector: envoy.Collector{Kind: envoy.Zipkin}}}
 	flags := flag.NewFlagSet("traffic-control", flag.ContinueOnError)
 	flags.SetOutput(output)
 	flags.StringVar(&c.namespace, "namespace", "", "namespace of the release, where the Lease is (required)")
 	flags.Var(&c.envoy.AccessLog, "access-log", "what proxies log of open ports: all, errors or off")
 	flags.BoolVar(&c.mesh.KubernetesAPI, "open-kubernetes-api", true, "open the Kubernetes API where no label says otherwise")
+	flags.Var(&c.envoy.Collector.Kind, "tracing-kind", "what collects the spans of traced requests: zipkin or otlp (OpenTelemetry over gRPC)")
+	flags.Var(&c.envoy.Collector.Address, "tracing-address", "host:port of the collector; empty for none")
+	flags.StringVar(&c.envoy.ClusterDomain, "cluster-domain", envoy.DefaultClusterDomain, "what the names of Services end in")
 	flags.StringVar(&c.tlsDir, "tls-dir", "/etc/traffic/tls", "folder with tls.crt and tls.key, reloaded when they change")
 	flags.StringVar(&c.listen, "listen", ":18000", "address for Envoys")
 	flags.StringVar(&c.status, "status-listen", ":8080", "address for /healthz, /readyz and /metrics")
@@ -43,5 +48,9 @@ func parseFlags(args []string, output io.Writer) (config, error) {
 	if c.namespace == "" {
 		return c, errors.New("--namespace must not be empty")
 	}
+	if wrong := validation.IsDNS1123Subdomain(c.envoy.ClusterDomain); wrong != nil {
+		return c, fmt.Errorf("--cluster-domain=%q is no domain: %s", c.envoy.ClusterDomain, wrong[0])
+	}
+	c.mesh.Collector = c.envoy.Collector.Address != envoy.CollectorAddress{}
 	return c, nil
 }

@@ -32,6 +32,9 @@ func TestWrongCalls(t *testing.T) {
 		{"a flag that is none", []string{"--namespase=x"}, 2, "namespase"},
 		{"a word too many", []string{"--namespace=x", "go"}, 2, `unknown argument "go"`},
 		{"a log of nothing", []string{"--namespace=x", "--access-log=some"}, 2, `access log "some" is not all, errors or off`},
+		{"a collector of another kind", []string{"--namespace=x", "--tracing-kind=jaeger"}, 2, `collector kind "jaeger" is not zipkin or otlp`},
+		{"a collector without port", []string{"--namespace=x", "--tracing-address=zipkin"}, 2, `collector address "zipkin" is not host:port`},
+		{"a domain that is none", []string{"--namespace=x", "--cluster-domain=cluster.local."}, 2, `--cluster-domain="cluster.local." is no domain`},
 		{"no cluster", []string{"--namespace=x"}, 1, "no way to the Kubernetes API"},
 		{"no kubeconfig", []string{"--namespace=x", "--kubeconfig=/does/not/exist"}, 1, "/does/not/exist"},
 	}
