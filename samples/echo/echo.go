@@ -33,7 +33,9 @@ type echo struct {
 	counts map[string]int
 }
 
-func newEcho(c config) *echo { return &echo{pod: c.pod, delay: c.delay, status: c.status, counts: map[string]int{}} }
+func newEcho(c config) *echo {
+	return &echo{pod: c.pod, delay: c.delay, status: c.status, counts: map[string]int{}}
+}
 
 func (e *echo) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Echo-Pod", e.pod)
