@@ -22,6 +22,7 @@ import (
 
 	"github.com/fsnotify/fsnotify"
 	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/tools/cache"
@@ -51,10 +52,13 @@ type Agent struct {
 	events    events.EventBroadcaster
 	installer *installer
 	repairer  *repairer
+	reporter  reporter
 	metrics   *metrics
 	health    health
 	// wake has an element when something happened since the last pass.
 	wake chan struct{}
+	// later wakes it when a contest is on, of whose pauses no event tells.
+	later *time.Timer
 	// sawDaemonSet says that the API server once showed us our DaemonSet.
 	sawDaemonSet atomic.Bool
 }
@@ -67,26 +71,31 @@ func New(c Config, client kubernetes.Interface, log *slog.Logger) *Agent {
 func newAgent(c Config, client kubernetes.Interface, log *slog.Logger, in inFunc, resolve func(string) (string, error)) *Agent {
 	m := newMetrics()
 	broadcaster := events.NewBroadcaster(&events.EventSinkImpl{Interface: client.EventsV1()})
-	return &Agent{
-		config:  c,
-		client:  client,
-		log:     log,
-		pods:    newPodInformer(client, c.NodeName),
-		events:  broadcaster,
-		metrics: m,
-		health:  health{ready: errors.New("starting")},
-		wake:    make(chan struct{}, 1),
+	tell := reporter{broadcaster.NewRecorder(scheme.Scheme, "traffic-node")}
+	a := &Agent{
+		config:   c,
+		client:   client,
+		log:      log,
+		pods:     newPodInformer(client, c.NodeName),
+		events:   broadcaster,
+		reporter: tell,
+		metrics:  m,
+		health:   health{ready: errors.New("starting")},
+		wake:     make(chan struct{}, 1),
 		installer: &installer{
 			confDir: c.ConfDir, binDir: c.BinDir, source: c.Plugin,
 			configured: c.Backend, strictStatus: c.StrictStatus, resolve: resolve,
+			contest: newContest(),
 			metrics: m, log: log,
 		},
 		repairer: &repairer{
 			in: in, cacheDir: c.CacheDir, netnsDir: c.NetnsDir,
-			recorder: broadcaster.NewRecorder(scheme.Scheme, "traffic-node"),
-			metrics:  m, log: log,
+			reporter: tell, metrics: m, log: log,
 		},
 	}
+	a.later = time.AfterFunc(time.Hour, a.poke)
+	a.later.Stop()
+	return a
 }
 
 // Run works until ctx ends, and then cleans the node up if that is an uninstall.
@@ -190,8 +199,8 @@ func (a *Agent) pass(watcher *fsnotify.Watcher, all bool) error {
 	start := time.Now()
 	a.health.begin(start)
 	watchErr := a.watchFiles(watcher)
-	rewritten, installErr := a.installer.pass()
-	ready := installErr
+	rewritten, installErr := a.install(start)
+	ready := errors.Join(installErr, a.installer.contest.err())
 	var podErr error
 	switch {
 	case !a.pods.HasSynced():
@@ -207,6 +216,27 @@ func (a *Agent) pass(watcher *fsnotify.Watcher, all bool) error {
 	}
 	a.metrics.seconds.Observe(time.Since(start).Seconds())
 	return errors.Join(watchErr, installErr, podErr)
+}
+
+// install keeps the plugin where it is run, and tells of a contest about that.
+func (a *Agent) install(now time.Time) (rewritten bool, err error) {
+	contest := &a.installer.contest
+	was := contest.on
+	rewritten, err = a.installer.pass(now)
+	a.later.Stop()
+	if wait := contest.wait(now); wait > 0 {
+		a.later.Reset(wait)
+	}
+	node := nodeReference(a.config.NodeName)
+	switch {
+	case contest.on && !was:
+		a.log.Warn("another program undoes what is written", "error", contest.err())
+		a.reporter.event(node, corev1.EventTypeWarning, reasonContested, "Install", contest.err().Error())
+	case was && !contest.on:
+		a.log.Info("the CNI configuration stays as it was written", "path", contest.path)
+		a.reporter.event(node, corev1.EventTypeNormal, reasonSettled, "Install", fmt.Sprintf("CNI configuration %s keeps our entry again", contest.path))
+	}
+	return rewritten, err
 }
 
 // watchFiles watches the folders, those that were made anew since too.

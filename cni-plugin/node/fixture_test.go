@@ -149,9 +149,13 @@ func newNode(t *testing.T) *testNode {
 }
 
 // start runs the agent until stop or the end of the test.
-func (n *testNode) start() {
+func (n *testNode) start() { n.begin(func(*Agent) {}) }
+
+// begin starts an agent that is set up differently.
+func (n *testNode) begin(setUp func(*Agent)) {
 	ctx, cancel := context.WithCancel(context.Background())
 	n.agent = newAgent(n.config, n.client, slog.New(slog.NewTextHandler(n.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})), n.kernel.in, func(name string) (string, error) { return n.resolve(name) })
+	setUp(n.agent)
 	done := make(chan error, 1)
 	go func() { done <- n.agent.Run(ctx) }()
 	n.stop = sync.OnceValue(func() error { cancel(); return <-done })
@@ -246,13 +250,20 @@ func (n *testNode) awaitRedirected(path string) {
 // awaitEvent waits for an event on a pod.
 func (n *testNode) awaitEvent(pod, reason, text string) {
 	n.Helper()
-	n.await(fmt.Sprintf("event %s on %s with %q", reason, pod, text), func() bool {
-		list, err := n.client.EventsV1().Events("shop").List(context.Background(), metav1.ListOptions{})
+	n.awaitEventOn("shop", pod, reason, text)
+}
+
+// awaitEventOn waits for an event on an object; those on nodes are in the
+// namespace default.
+func (n *testNode) awaitEventOn(namespace, object, reason, text string) {
+	n.Helper()
+	n.await(fmt.Sprintf("event %s on %s with %q", reason, object, text), func() bool {
+		list, err := n.client.EventsV1().Events(namespace).List(context.Background(), metav1.ListOptions{})
 		if err != nil {
 			n.Fatal(err)
 		}
 		for _, e := range list.Items {
-			if e.Regarding.Name == pod && e.Reason == reason && strings.Contains(e.Note, text) {
+			if e.Regarding.Name == object && e.Reason == reason && strings.Contains(e.Note, text) {
 				return true
 			}
 		}

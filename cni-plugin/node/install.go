@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"time"
 
 	"github.com/kubernetes-traffic-manager/traffic/cni-plugin/plugin"
 )
@@ -23,6 +24,7 @@ type installer struct {
 	backend string // the one that works on this node; empty until known
 	// compared is source and installed binary as they were found to be the same.
 	compared [2]fileState
+	contest  contest
 }
 
 // pass makes the runtime call our plugin for pods that start from now on. It
@@ -31,7 +33,7 @@ type installer struct {
 //
 // The binary comes before the entry that names it, so that no runtime is ever
 // told to run what is not there.
-func (i *installer) pass() (rewritten bool, err error) {
+func (i *installer) pass(now time.Time) (rewritten bool, err error) {
 	if err := i.findBackend(); err != nil {
 		return false, err
 	}
@@ -42,7 +44,17 @@ func (i *installer) pass() (rewritten bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	return i.carryOut(func() ([]change, error) { return planInstall(i.confDir, entry) })
+	var changes []change
+	rewritten, err = i.carryOut(func() (_ []change, err error) {
+		if changes, err = planInstall(i.confDir, entry); err == nil && i.contest.holds(changes, now) {
+			changes = nil
+		}
+		return changes, err
+	})
+	if err == nil {
+		i.contest.note(changes, now)
+	}
+	return rewritten, err
 }
 
 func (i *installer) binary() string {

@@ -8,7 +8,6 @@ import (
 	"github.com/containernetworking/plugins/pkg/ns"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/tools/events"
 
 	"github.com/kubernetes-traffic-manager/traffic/cni-plugin/apply"
 	"github.com/kubernetes-traffic-manager/traffic/cni-plugin/redirect"
@@ -29,9 +28,9 @@ type repairer struct {
 	in       inFunc
 	cacheDir string
 	netnsDir string
-	recorder events.EventRecorder
-	metrics  *metrics
-	log      *slog.Logger
+	reporter
+	metrics *metrics
+	log     *slog.Logger
 
 	known known
 }
@@ -151,13 +150,4 @@ func (r *repairer) sandbox(pod *corev1.Pod, s sandbox, spec redirect.Spec, backe
 		r.event(pod, corev1.EventTypeNormal, reasonRepaired, "Repair", fmt.Sprintf("outbound connections did not go to Envoy as annotated (%v); they do now", difference))
 	}
 	return nil
-}
-
-// event tells whoever describes the pod. The API server takes 1,024 bytes.
-func (r *repairer) event(pod *corev1.Pod, kind, reason, action, note string) {
-	const limit = 1000
-	if len(note) > limit {
-		note = note[:limit] + "..."
-	}
-	r.recorder.Eventf(pod, nil, kind, reason, action, "%s", note)
 }
