@@ -126,12 +126,18 @@ func assignment(cluster string, address object) object {
 	}
 }
 
+// originalDestination lets every connection pass that the sidecar holds: Envoy's own limit of 1,024 in a cluster would
+// reset the next one. Without the keepalives nobody would notice a server that vanished, since the client sees Envoy only.
 func originalDestination() object {
 	return object{
-		"name":            passthroughCluster,
-		"type":            "ORIGINAL_DST",
-		"lb_policy":       "CLUSTER_PROVIDED",
-		"connect_timeout": "60s",
+		"name":             passthroughCluster,
+		"type":             "ORIGINAL_DST",
+		"lb_policy":        "CLUSTER_PROVIDED",
+		"connect_timeout":  "60s",
+		"circuit_breakers": object{"thresholds": list{object{"max_connections": maxConnections, "max_pending_requests": maxConnections}}},
+		"upstream_connection_options": object{"tcp_keepalive": object{
+			"keepalive_time": 60, "keepalive_interval": 10, "keepalive_probes": 6,
+		}},
 	}
 }
 
