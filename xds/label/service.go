@@ -10,10 +10,12 @@ import (
 // A ServiceSpec is what decides whether a label can open a port of a Service, and what it does there. Its fields are those
 // of the API.
 type ServiceSpec struct {
-	Type            string        `json:"type"`
-	ClusterIP       string        `json:"clusterIP"`
-	SessionAffinity string        `json:"sessionAffinity"`
-	Ports           []ServicePort `json:"ports"`
+	Type            string `json:"type"`
+	ClusterIP       string `json:"clusterIP"`
+	SessionAffinity string `json:"sessionAffinity"`
+	// InternalTrafficPolicy is Local for a Service whose clients reach the endpoints of their own node only.
+	InternalTrafficPolicy string        `json:"internalTrafficPolicy"`
+	Ports                 []ServicePort `json:"ports"`
 }
 
 // Headless reports whether clients reach the Service at the addresses of its endpoints.
@@ -44,6 +46,10 @@ func (s ServiceSpec) Opened(labels map[string]string, settings Settings) (open [
 		open = append(open, port)
 		if reason := s.forgets(settings, number); reason != "" {
 			unmet = append(unmet, Problem{Key: key, Value: labels[key], Reason: reason, InForce: "no affinity"})
+		}
+		if s.InternalTrafficPolicy == "Local" && !s.Headless() && settings.Ports[number] != Direct {
+			reason := "Envoy balances over the endpoints of all nodes, whatever internalTrafficPolicy says: direct leaves that to Kubernetes"
+			unmet = append(unmet, Problem{Key: key, Value: labels[key], Reason: reason, InForce: "endpoints of all nodes"})
 		}
 	}
 	return open, append(unmet, s.picksNothing(labels, settings)...)

@@ -2,6 +2,7 @@ package mesh
 
 import (
 	"cmp"
+	"math"
 	"net/netip"
 	"slices"
 )
@@ -43,6 +44,19 @@ func (c claim) compare(other claim) int {
 	)
 }
 
+// wholeAddress stands for all ports of an address: who has a cluster IP has it for the ports that are not open, too, or
+// another could open them in its name.
+const wholeAddress = 0
+
+// redirectCheck holds the addresses at which the Envoy of each pod answers traffic-verify. Whoever had one would keep every
+// new pod from starting.
+var redirectCheck = claim{
+	owner: Object{Kind: "the redirect check", Name: "of every pod"}, right: clusterIP, created: math.MinInt64,
+}
+
+// redirectCheckIPs are those of package redirect; a test holds them to it.
+var redirectCheckIPs = []netip.Addr{netip.MustParseAddr("198.51.100.100"), netip.MustParseAddr("2001:db8::c633:6464")}
+
 // claims holds who claims what.
 type claims struct {
 	at map[netip.AddrPort][]claim // the winner first
@@ -50,10 +64,25 @@ type claims struct {
 }
 
 func newClaims() claims {
-	return claims{at: map[netip.AddrPort][]claim{}, of: map[Object][]claim{}}
+	c := claims{at: map[netip.AddrPort][]claim{}, of: map[Object][]claim{}}
+	for _, address := range redirectCheckIPs {
+		by := redirectCheck
+		by.at = netip.AddrPortFrom(address, wholeAddress)
+		c.at[by.at] = []claim{by}
+	}
+	return c
 }
 
-func (c claims) winner(a netip.AddrPort) claim { return c.at[a][0] }
+// winner returns the owner of what is claimed.
+func (c claims) winner(by claim) Object {
+	if whole := c.at[netip.AddrPortFrom(by.at.Addr(), wholeAddress)]; len(whole) > 0 && whole[0].right == clusterIP && whole[0].owner != by.owner {
+		return whole[0].owner
+	}
+	return c.at[by.at][0].owner
+}
+
+// won reports whether a claim is granted.
+func (c claims) won(by claim) bool { return c.winner(by) == by.owner && c.at[by.at][0] == by }
 
 // replace exchanges the claims of an owner for others, sorted, and calls touched for each owner that claims an address
 // of which the claims change.

@@ -59,6 +59,9 @@ func projectService(s *corev1.Service) *service {
 			Type: string(s.Spec.Type), ClusterIP: s.Spec.ClusterIP, SessionAffinity: string(s.Spec.SessionAffinity),
 		},
 	}
+	if policy := s.Spec.InternalTrafficPolicy; policy != nil {
+		p.spec.InternalTrafficPolicy = string(*policy)
+	}
 	// An ExternalName Service is an alias in DNS: it has no address, whatever its other fields say.
 	if s.Spec.Type != corev1.ServiceTypeExternalName {
 		p.clusterIPs = unicast(append(slices.Clone(s.Spec.ClusterIPs), s.Spec.ClusterIP))
@@ -76,10 +79,14 @@ func projectService(s *corev1.Service) *service {
 // headless reports whether the Service is reached at the addresses of its endpoints.
 func (s *service) headless() bool { return s.spec.Headless() }
 
+// loadBalancerIPs leaves out those that nodes do not short-cut either: the balancer does something to what passes it,
+// for example end TLS.
 func loadBalancerIPs(s *corev1.Service) []string {
 	var ips []string
 	for _, ingress := range s.Status.LoadBalancer.Ingress {
-		ips = append(ips, ingress.IP)
+		if ingress.IPMode == nil || *ingress.IPMode == corev1.LoadBalancerIPModeVIP {
+			ips = append(ips, ingress.IP)
+		}
 	}
 	return ips
 }

@@ -31,8 +31,28 @@ func (m *Mesh) claimsOf(o Object) []claim {
 	return list
 }
 
+// wholes adds a claim to the whole of each address: only one of a cluster IP wins anything, the others are there so that
+// their owners hear of it when an address becomes a cluster IP.
+func wholes(list []claim) []claim {
+	seen := map[netip.Addr]bool{}
+	for _, by := range slices.Clone(list) {
+		a := by.at.Addr()
+		if !seen[a] && by.port != wholeAddress {
+			by.at, by.port = netip.AddrPortFrom(a, wholeAddress), wholeAddress
+			list = append(list, by)
+		}
+		seen[a] = true
+	}
+	return list
+}
+
 func (m *Mesh) serviceClaims(s *openService) []claim {
 	var list []claim
+	for _, address := range s.clusterIPs { // open or not
+		list = append(list, claim{
+			at: netip.AddrPortFrom(address, wholeAddress), owner: s.object, port: wholeAddress, right: clusterIP, created: s.created,
+		})
+	}
 	for _, port := range s.open {
 		by := claim{owner: s.object, port: port.number, created: s.created, right: endpointIP}
 		if s.headless() {
@@ -47,7 +67,7 @@ func (m *Mesh) serviceClaims(s *openService) []claim {
 			list = append(list, by)
 		}
 	}
-	return list
+	return wholes(list)
 }
 
 func (p *pod) claims(o Object) []claim {
@@ -59,7 +79,7 @@ func (p *pod) claims(o Object) []claim {
 			})
 		}
 	}
-	return list
+	return wholes(list)
 }
 
 // won returns where the port of an owner is its own, sorted, and tells of addresses that are another's.
@@ -69,10 +89,11 @@ func (m *Mesh) won(o Object, l labelled, port uint16) (won []netip.AddrPort, los
 		if by.port != port {
 			continue
 		}
-		if winner := m.claims.winner(by.at); winner == by {
+		if m.claims.won(by) {
 			won = append(won, by.at)
 		} else {
-			others[winner.owner] = append(others[winner.owner], by.at)
+			winner := m.claims.winner(by)
+			others[winner] = append(others[winner], by.at)
 		}
 	}
 	for _, other := range slices.SortedFunc(maps.Keys(others), Object.Compare) {
