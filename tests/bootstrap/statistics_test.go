@@ -62,6 +62,7 @@ func TestStatistics(t *testing.T) {
 		"envoy_cluster_outbound_upstream_rq_retry" + labels + " 0",
 		"envoy_cluster_outbound_upstream_rq_retry_overflow" + labels + " 0",
 		"envoy_cluster_outbound_upstream_rq_pending_overflow" + labels + " 0",
+		"envoy_cluster_outbound_upstream_rq_active_overflow" + labels + " 0",
 		"envoy_cluster_outbound_upstream_cx_overflow" + labels + " 0",
 		`envoy_cluster_outbound_upstream_rq_xx{envoy_response_code_class="4",envoy_cluster_name="9080|shop|reviews"} 1`,
 		"envoy_cluster_outbound_upstream_rq_time_count" + labels + " 1",

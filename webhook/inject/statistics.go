@@ -8,7 +8,7 @@ var (
 	clusterStatistics = []string{
 		"membership_(total|healthy)",
 		"upstream_cx_(total|active|connect_fail|connect_timeout|overflow|rx_bytes_total|tx_bytes_total)",
-		"upstream_rq_(total|active|completed|timeout|time|retry|retry_success|retry_overflow|pending_overflow|[1-5]xx)",
+		"upstream_rq_(total|active|completed|timeout|time|retry|retry_success|retry_overflow|pending_overflow|active_overflow|[1-5]xx)",
 	}
 	httpStatistics = []string{
 		"downstream_rq_(total|completed|[1-5]xx)",
