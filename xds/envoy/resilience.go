@@ -12,8 +12,9 @@ import (
 )
 
 // otherHostAttempts is how often a retry picks anew when it got an endpoint that was tried before. The last pick counts,
-// so that a retry works where there is one endpoint.
-const otherHostAttempts = 10
+// so that a retry works where there is one endpoint. Beside endpoints of weight 128 one of weight 1 is every 129th pick, or
+// has 8 of 1024 places on a ring: so many picks find it, and cost a fraction of a millisecond where it is not there.
+const otherHostAttempts = 8 * label.MaxWeight
 
 // retries returns nil when no label asks for them: Envoy's default is none.
 func retries(r label.Retries) (*routev3.RetryPolicy, error) {
