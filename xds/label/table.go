@@ -207,10 +207,11 @@ var tracing = []Key{
 
 var timeouts = []Key{
 	entry(Key{
-		Name:    "traffic.request.timeout",
-		On:      []Kind{Service, Pod},
-		Of:      requests,
-		Meaning: "How long a request may take with its response and all retries, else the client gets 504; 0 for ever.",
+		Name: "traffic.request.timeout",
+		On:   []Kind{Service, Pod},
+		Of:   requests,
+		Meaning: "How long the answer to a request may take, with all retries, from when the server has the whole request; then the " +
+			"client gets 504, or what it has got so far. 0 is for ever. It is not for WebSockets.",
 		Default: "0",
 		Example: "30s",
 	}, durationOrNone, func(s *Settings, _ uint16, v time.Duration) { s.RequestTimeout = v }),
@@ -218,16 +219,17 @@ var timeouts = []Key{
 	entry(Key{
 		Name:    "traffic.connection.timeout",
 		On:      []Kind{Service, Pod},
-		Meaning: "How long a connection to an endpoint may take to come about, else the client gets 503.",
+		Meaning: "How long a connection to an endpoint may take to come about; then the client gets 503, or a TCP connection is closed.",
 		Default: "60s",
 		Example: "1s",
 	}, duration, func(s *Settings, _ uint16, v time.Duration) { s.ConnectionTimeout = v }),
 
 	entry(Key{
-		Name:    "traffic.retries.5xx",
-		On:      []Kind{Service, Pod},
-		Of:      requests,
-		Meaning: "Try again, so often, what was answered with 5xx or not at all; several retries labels count together, by the largest number.",
+		Name: "traffic.retries.5xx",
+		On:   []Kind{Service, Pod},
+		Of:   requests,
+		Meaning: "Try again, so often, what was answered with 5xx or not at all, whatever the method, with a body of up to 1 MiB, and at " +
+			"another endpoint if there is one. Several retries labels count together, by the largest number.",
 		Default: "no retries",
 		Example: "3",
 	}, number, func(s *Settings, _ uint16, v uint32) { s.Retries.ServerError = v }),
@@ -263,9 +265,10 @@ var breakers = []Key{
 	}, positive, func(s *Settings, _ uint16, v uint32) { s.Limits.Retries = v }),
 
 	entry(Key{
-		Name:    "traffic.connection.max",
-		On:      []Kind{Service, Pod},
-		Meaning: "Breaker: connections of one client at a time; requests above wait, TCP connections above are closed.",
+		Name: "traffic.connection.max",
+		On:   []Kind{Service, Pod},
+		Meaning: "Breaker: connections of one client at a time; requests above wait, TCP connections above are closed. Each of Envoy's " +
+			"workers has at least one to each endpoint for requests.",
 		Default: strconv.Itoa(DefaultMaxConnections),
 		Example: "100",
 	}, positive, func(s *Settings, _ uint16, v uint32) { s.Limits.Connections = v }),
@@ -273,7 +276,7 @@ var breakers = []Key{
 	entry(Key{
 		Name:    "traffic.request.max-pending",
 		On:      []Kind{Service, Pod},
-		Meaning: "Breaker: requests of one client that wait for a connection; the client gets 503 above.",
+		Meaning: "Breaker: requests or TCP connections of one client that wait for a connection, a new one too; the client gets 503 above, or is closed.",
 		Default: strconv.Itoa(DefaultMaxPending),
 		Example: "100",
 	}, positive, func(s *Settings, _ uint16, v uint32) { s.Limits.Pending = v }),
