@@ -63,6 +63,7 @@ type Injector struct {
 	containers, lean []jsontext.Value
 	volumes          []jsontext.Value
 	annotations      map[string]string
+	keepsGuaranteed  bool
 }
 
 // New makes an Injector, or says which values of the configuration are not valid.
@@ -74,7 +75,7 @@ func New(c Config) (*Injector, error) {
 	if err != nil {
 		return nil, err
 	}
-	i := &Injector{config: c, annotations: map[string]string{
+	i := &Injector{config: c, keepsGuaranteed: c.keepsGuaranteed(), annotations: map[string]string{
 		label.ProxyAnnotation: "sidecar",
 		BootstrapAnnotation:   BootstrapVersion,
 		TokenFileAnnotation:   tokenFile,
@@ -196,10 +197,7 @@ func (i *Injector) add(p *pod) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	if p.Spec.DNSPolicy == "None" || p.Spec.DNSPolicy == "Default" {
-		warnings = append(warnings, fmt.Sprintf(
-			"dnsPolicy %s: Envoy may not find %s, then the pod does not start; use ClusterFirst", p.Spec.DNSPolicy, i.config.ControlHost))
-	}
+	warnings = append(warnings, i.doubts(p)...)
 	annotations := map[string]string{redirect.Annotation: encoded, ServiceAnnotation: p.Metadata.service()}
 	for key, value := range i.annotations {
 		annotations[key] = value
@@ -215,6 +213,19 @@ func (i *Injector) add(p *pod) (Result, error) {
 	ops = append(ops, first(patch.Of("spec", "initContainers"), p.Spec.InitContainers == nil, containers)...)
 	ops = append(ops, last(patch.Of("spec", "volumes"), p.Spec.Volumes == nil, i.volumes)...)
 	return Result{Outcome: Injected, Patch: ops, Warnings: warnings}, nil
+}
+
+// doubts are what an injected pod may be worse off with.
+func (i *Injector) doubts(p *pod) []string {
+	var found []string
+	if p.Spec.DNSPolicy == "None" || p.Spec.DNSPolicy == "Default" {
+		found = append(found, fmt.Sprintf(
+			"dnsPolicy %s: Envoy may not find %s, then the pod does not start; use ClusterFirst", p.Spec.DNSPolicy, i.config.ControlHost))
+	}
+	if p.Spec.Resources == nil && !i.keepsGuaranteed && isGuaranteed(slices.Concat(p.Spec.InitContainers, p.Spec.Containers)) {
+		found = append(found, notGuaranteed)
+	}
+	return found
 }
 
 // first puts values at the front of an array, last at its end. The array may be missing.

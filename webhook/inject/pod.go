@@ -64,6 +64,7 @@ type container struct {
 	Name            string           `json:"name"`
 	Ports           []containerPort  `json:"ports"`
 	SecurityContext *securityContext `json:"securityContext"`
+	Resources       amounts          `json:"resources"`
 }
 
 type containerPort struct {
