@@ -7,6 +7,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/kubernetes-traffic-manager/traffic/xds/envoy"
 	"github.com/kubernetes-traffic-manager/traffic/xds/label"
@@ -20,7 +21,7 @@ func BenchmarkHeadless(b *testing.B) {
 	edits := map[string]func(m *mesh.Mesh, i int){
 		"weight": func(m *mesh.Mesh, i int) {
 			pod := benchMeta(7, label.WeightKey, fmt.Sprint(1+i%100))
-			m.SetPod(&corev1.Pod{ObjectMeta: *pod})
+			m.SetPod(&corev1.Pod{ObjectMeta: pod})
 		},
 		"fault":       func(m *mesh.Mesh, i int) { m.SetService(headlessService(i % 100)) },
 		"pod-leaves":  func(m *mesh.Mesh, i int) { m.SetEndpointSlice(headlessSlice(0, 100-i%2)) },
@@ -74,18 +75,22 @@ func headlessService(abort int) *corev1.Service {
 	if abort > 0 {
 		labels["traffic.fault.abort.percentage"] = fmt.Sprint(abort)
 	}
-	s := &corev1.Service{ObjectMeta: *benchMeta(0), Spec: corev1.ServiceSpec{
-		ClusterIP: corev1.ClusterIPNone, Ports: []corev1.ServicePort{{Name: "http", Port: 80}},
-	}}
-	s.Labels = labels
-	return s
+	return &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "bench", Name: "app", Labels: labels},
+		Spec:       corev1.ServiceSpec{ClusterIP: corev1.ClusterIPNone, Ports: []corev1.ServicePort{{Name: "http", Port: 80}}},
+	}
 }
 
 // headlessSlice has the first of a hundred pods.
 func headlessSlice(n, pods int) *discoveryv1.EndpointSlice {
-	s := benchSlice(0)
-	s.Name = fmt.Sprint(s.Name, "-", n)
-	s.Endpoints = nil
+	name, port := "http", int32(8080)
+	s := &discoveryv1.EndpointSlice{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: "bench", Name: fmt.Sprint("app-", n), Labels: map[string]string{discoveryv1.LabelServiceName: "app"},
+		},
+		AddressType: discoveryv1.AddressTypeIPv4,
+		Ports:       []discoveryv1.EndpointPort{{Name: &name, Port: &port}},
+	}
 	for i := range pods {
 		s.Endpoints = append(s.Endpoints, discoveryv1.Endpoint{
 			Addresses: []string{fmt.Sprintf("10.7.%d.%d", n, i)}, TargetRef: &corev1.ObjectReference{Kind: "Pod", Name: fmt.Sprint("app-", n*100+i)},

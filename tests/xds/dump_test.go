@@ -147,3 +147,19 @@ func (s *sidecar) has(t *testing.T, published []envoy.Resource) {
 		return nil
 	})
 }
+
+// allocated is how much memory Envoy has in use, in bytes.
+func (s *sidecar) allocated(t *testing.T) int64 {
+	t.Helper()
+	text, err := s.ask("/memory")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var memory struct {
+		Allocated int64 `json:"allocated,string"`
+	}
+	if err := json.Unmarshal([]byte(text), &memory); err != nil {
+		t.Fatal(err)
+	}
+	return memory.Allocated
+}

@@ -72,8 +72,8 @@ func TestWhatEnvoyRefuses(t *testing.T) {
 				t.Errorf("applied: %+v, want it to be rejected", a)
 			}
 			s.has(t, want)
-			if got := c.rejected(); len(got) != 1 || got[0].Owner != bad.Service || got[0].Key.Type != test.typeURL || got[0].Message == "" {
-				t.Errorf("rejections: %+v, want one of %s", got, bad.Service)
+			if got := c.rejected(); len(got) != 1 || got[0].Owner != bad.Owner || got[0].Key.Type != test.typeURL || got[0].Message == "" {
+				t.Errorf("rejections: %+v, want one of %s", got, bad.Owner)
 			}
 			tried := c.metric(t, "traffic_control_rejections_total", "")
 			if tried > 10 {
@@ -81,7 +81,7 @@ func TestWhatEnvoyRefuses(t *testing.T) {
 			}
 			for _, service := range services {
 				if status, body, err := w.get(service.address()); body != "a" {
-					t.Errorf("%s: %d %q, %v", service.Service, status, body, err)
+					t.Errorf("%s: %d %q, %v", service.Owner, status, body, err)
 				}
 			}
 			c.publish(t, open(t, newService("later", label.HTTP, backend)))
