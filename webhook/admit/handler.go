@@ -30,7 +30,7 @@ func New(c Config) http.Handler {
 	for path, handle := range map[string]func(*request) (answer, error){
 		InjectPath:   pods.answer,
 		WorkloadPath: workloads.answer,
-		WarnPath:     warn,
+		WarnPath:     warnings{injector: c.Injector}.answer,
 	} {
 		mux.Handle("POST "+path, reviewed(handle, m.on(path), c.Log))
 	}

@@ -8,6 +8,7 @@ import (
 	admissionv1 "k8s.io/api/admissionregistration/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/kubernetes-traffic-manager/traffic/webhook/inject"
 	"github.com/kubernetes-traffic-manager/traffic/xds/label"
 )
 
@@ -30,10 +31,14 @@ const warnTimeout int32 = 2
 // namespaceName is the label by which every namespace can be selected by name.
 const namespaceName = "kubernetes.io/metadata.name"
 
-// Where the label is, as CEL: on the object, and in its pod template (a CronJob's is one level deeper).
+// Where labels are, as CEL: on the object, and in its pod template (a CronJob's is one level deeper), whose annotations
+// count as well.
 const (
-	celTemplate = `object.?spec.?template.or(object.?spec.?jobTemplate.?spec.?template).?metadata.?labels`
-	celLabels   = `object.metadata.?labels`
+	celTemplate    = celPodTemplate + `.?labels`
+	celAnnotations = celPodTemplate + `.?annotations`
+	celLabels      = `object.metadata.?labels`
+
+	celPodTemplate = `object.?spec.?template.or(object.?spec.?jobTemplate.?spec.?template).?metadata`
 )
 
 // A Registration is what the API server is told about the webhook: which requests it shall send.
@@ -110,9 +115,10 @@ func (r Registration) mutating(name, path string, rules ...admissionv1.RuleWithO
 
 // Validating returns the entry that only gives warnings. It must never be in the way, so it fails open and fast.
 func (r Registration) Validating() []admissionv1.ValidatingWebhook {
-	ours := func(labels string) string {
-		return labels + ".orValue({}).exists(k, k.startsWith('" + label.Prefix + "'))"
+	begin := func(names, prefix string) string {
+		return names + ".orValue({}).exists(k, k.startsWith('" + prefix + "'))"
 	}
+	ours := func(labels string) string { return begin(labels, label.Prefix) }
 	return []admissionv1.ValidatingWebhook{{
 		Name:         "warn.traffic.envoy.io",
 		ClientConfig: r.client(WarnPath),
@@ -131,12 +137,13 @@ func (r Registration) Validating() []admissionv1.ValidatingWebhook {
 		MatchConditions: []admissionv1.MatchCondition{
 			{
 				Name: "has-traffic-labels",
-				Expression: ours(celLabels) + " || " + ours(celTemplate) +
+				Expression: ours(celLabels) + " || " + ours(celTemplate) + " || " + begin(celAnnotations, inject.AnnotationPrefix) +
 					" || (oldObject != null && " + ours(of("oldObject", celLabels)) + ")",
 			},
 			{
-				Name:       "labels-change",
-				Expression: "oldObject == null || " + changes(celLabels+".orValue({})") + " || " + changes(celTemplate+".orValue({})"),
+				Name: "labels-change",
+				Expression: "oldObject == null || " + changes(celLabels+".orValue({})") + " || " + changes(celTemplate+".orValue({})") +
+					" || " + changes(celAnnotations+".orValue({})"),
 			},
 			{
 				// Nobody reads the warnings that a controller gets; its workload's template has been looked at.

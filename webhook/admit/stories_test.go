@@ -112,10 +112,11 @@ func send(t *testing.T, line string, old, object []byte) ([]txtar.File, []byte) 
 	if words[1] == "UPDATE" {
 		r.OldObject = jsonOf(t, old)
 	}
-	handle := warn
+	i := injector(t)
+	current := func() *inject.Injector { return i }
+	handle := warnings{injector: current}.answer
 	if words[0] == WorkloadPath {
-		i := injector(t)
-		handle = workloads{injector: func() *inject.Injector { return i }, copies: len(words) < 4, log: quiet}.answer
+		handle = workloads{injector: current, copies: len(words) < 4, log: quiet}.answer
 	}
 	a, err := handle(r)
 	if err != nil || a.refusal != "" {

@@ -7,14 +7,10 @@ import (
 
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/kubernetes-traffic-manager/traffic/webhook/inject"
 	"github.com/kubernetes-traffic-manager/traffic/webhook/patch"
 	"github.com/kubernetes-traffic-manager/traffic/xds/label"
 )
-
-// TemplateLabelAnnotation is on a pod template whose label label.EnabledKey was copied from the workload, and holds the
-// value that was copied. It is in the template and not on the workload, because that is what a rollback restores: a
-// revision brings the label back together with the word whose it is.
-const TemplateLabelAnnotation = "traffic.envoy.template-label"
 
 var errNoTemplate = errors.New("a workload without a pod template")
 
@@ -40,7 +36,7 @@ func (o *object) copyLabel(kind label.Kind) (change, error) {
 	if o.template.Metadata != nil {
 		labels, annotations = o.template.Metadata.Labels, o.template.Metadata.Annotations
 	}
-	has, mark := labels[label.EnabledKey], annotations[TemplateLabelAnnotation]
+	has, mark := labels[label.EnabledKey], annotations[inject.TemplateLabelAnnotation]
 	switch {
 	case has != "" && has != mark:
 		return o.authors(wanted, has, mark), nil
@@ -61,7 +57,7 @@ func (o *object) set(labels, annotations map[string]string, value string) ([]pat
 	if err != nil {
 		return nil, err
 	}
-	marked, err := patch.Set(o.path.Member("metadata").Member("annotations"), annotations, map[string]string{TemplateLabelAnnotation: value})
+	marked, err := patch.Set(o.path.Member("metadata").Member("annotations"), annotations, map[string]string{inject.TemplateLabelAnnotation: value})
 	return slices.Concat(ops, copied, marked), err
 }
 
@@ -84,7 +80,7 @@ func (o *object) remove(copied, mark string) []patch.Operation {
 		ops = append(ops, patch.Remove(o.path.Member("metadata").Member("labels").Member(label.EnabledKey)))
 	}
 	if mark != "" {
-		ops = append(ops, patch.Remove(o.path.Member("metadata").Member("annotations").Member(TemplateLabelAnnotation)))
+		ops = append(ops, patch.Remove(o.path.Member("metadata").Member("annotations").Member(inject.TemplateLabelAnnotation)))
 	}
 	return ops
 }

@@ -2,14 +2,21 @@ package admit
 
 import (
 	"fmt"
+	"strconv"
 
 	admissionv1 "k8s.io/api/admission/v1"
 
+	"github.com/kubernetes-traffic-manager/traffic/webhook/inject"
 	"github.com/kubernetes-traffic-manager/traffic/xds/label"
 )
 
-// warn answers WarnPath: what the labels of an object, and of its pod template, do not do.
-func warn(r *request) (answer, error) {
+// warnings answers WarnPath.
+type warnings struct {
+	injector func() *inject.Injector
+}
+
+// answer says what the labels of an object do not do, and the labels and annotations of its pod template.
+func (h warnings) answer(r *request) (answer, error) {
 	o, err := decode(r.Object)
 	if err != nil {
 		return answer{}, err
@@ -24,6 +31,9 @@ func warn(r *request) (answer, error) {
 	if o.template != nil && o.template.Metadata != nil {
 		_, problems := label.Parse(label.Pod, o.template.Metadata.Labels)
 		texts = append(texts, sentences("pod template: ", problems)...)
+		for _, text := range h.injector().Annotations(o.template.Metadata.Annotations) {
+			texts = append(texts, "pod template: "+text)
+		}
 	}
 	if r.Operation == admissionv1.Update {
 		old, err := decode(r.OldObject)
@@ -48,8 +58,8 @@ func sentences(prefix string, problems []label.Problem) []string {
 
 // tooLate tells that opting in acts at the creation of a pod, to those who opt in what is there already.
 func tooLate(kind label.Kind, o, old *object) []string {
-	if o.Metadata.Labels[label.EnabledKey] == old.Metadata.Labels[label.EnabledKey] {
-		return nil
+	if enabled(kind, o) == enabled(kind, old) {
+		return nil // a wrong value is none, and told as such
 	}
 	switch kind {
 	case label.Pod:
@@ -60,4 +70,13 @@ func tooLate(kind label.Kind, o, old *object) []string {
 	default:
 		return nil
 	}
+}
+
+// enabled is what the label counts as: true, false or nothing.
+func enabled(kind label.Kind, o *object) string {
+	settings, _ := label.Parse(kind, o.Metadata.Labels)
+	if settings.Enabled == nil {
+		return ""
+	}
+	return strconv.FormatBool(*settings.Enabled)
 }

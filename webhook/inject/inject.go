@@ -28,6 +28,11 @@ const (
 	ServiceAnnotation = "traffic.envoy.service"
 )
 
+// TemplateLabelAnnotation is on a pod template whose label label.EnabledKey was copied from the workload, and holds the
+// value that was copied. It is in the template and not on the workload, because that is what a rollback restores: a
+// revision brings the label back together with the word whose it is.
+const TemplateLabelAnnotation = "traffic.envoy.template-label"
+
 // An Outcome is what became of a pod, as one word for logs and metrics.
 type Outcome string
 
@@ -130,7 +135,7 @@ func (i *Injector) pod(p *pod, raw []byte) (Result, error) {
 }
 
 // Template says what the person who opted a workload in should know about its pod template: that its pods will not be
-// injected, or will be refused, or not do what they are meant to. Whether the template itself is labelled does not matter.
+// injected, or will be refused, or may be worse off. Whether the template itself is labelled does not matter.
 func (i *Injector) Template(raw []byte) ([]string, error) {
 	p, err := decode(raw)
 	if err != nil {
@@ -152,8 +157,7 @@ func (i *Injector) Template(raw []byte) ([]string, error) {
 	if injected {
 		return nil, nil
 	}
-	result, err := i.add(p)
-	return result.Warnings, err
+	return i.doubts(p), nil
 }
 
 // optedOut says why a pod that was sent for injection is not meant to be injected.
@@ -197,7 +201,7 @@ func (i *Injector) add(p *pod) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	warnings = append(warnings, i.doubts(p)...)
+	warnings = slices.Concat(warnings, unread(p.Metadata.Annotations), i.doubts(p))
 	annotations := map[string]string{redirect.Annotation: encoded, ServiceAnnotation: p.Metadata.service()}
 	for key, value := range i.annotations {
 		annotations[key] = value

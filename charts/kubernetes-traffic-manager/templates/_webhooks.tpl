@@ -295,12 +295,15 @@ Both take a dict with "namespace" (the release's), "certManagerNamespace" and "c
   matchConditions:
   - expression: object.metadata.?labels.orValue({}).exists(k, k.startsWith('traffic.'))
       || object.?spec.?template.or(object.?spec.?jobTemplate.?spec.?template).?metadata.?labels.orValue({}).exists(k,
-      k.startsWith('traffic.')) || (oldObject != null && oldObject.metadata.?labels.orValue({}).exists(k,
+      k.startsWith('traffic.')) || object.?spec.?template.or(object.?spec.?jobTemplate.?spec.?template).?metadata.?annotations.orValue({}).exists(k,
+      k.startsWith('traffic.envoy.')) || (oldObject != null && oldObject.metadata.?labels.orValue({}).exists(k,
       k.startsWith('traffic.')))
     name: has-traffic-labels
   - expression: oldObject == null || object.metadata.?labels.orValue({}) != oldObject.metadata.?labels.orValue({})
       || object.?spec.?template.or(object.?spec.?jobTemplate.?spec.?template).?metadata.?labels.orValue({})
       != oldObject.?spec.?template.or(oldObject.?spec.?jobTemplate.?spec.?template).?metadata.?labels.orValue({})
+      || object.?spec.?template.or(object.?spec.?jobTemplate.?spec.?template).?metadata.?annotations.orValue({})
+      != oldObject.?spec.?template.or(oldObject.?spec.?jobTemplate.?spec.?template).?metadata.?annotations.orValue({})
     name: labels-change
   - expression: oldObject != null || !has(object.metadata.ownerReferences)
     name: not-made-by-a-controller
