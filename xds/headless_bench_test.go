@@ -20,7 +20,7 @@ import (
 func BenchmarkHeadless(b *testing.B) {
 	edits := map[string]func(m *mesh.Mesh, i int){
 		"weight": func(m *mesh.Mesh, i int) {
-			pod := benchMeta(7, label.WeightKey, fmt.Sprint(1+i%100))
+			pod := metav1.ObjectMeta{Namespace: "bench", Name: "app-7", Labels: map[string]string{label.WeightKey: fmt.Sprint(1 + i%100)}}
 			m.SetPod(&corev1.Pod{ObjectMeta: pod})
 		},
 		"fault":       func(m *mesh.Mesh, i int) { m.SetService(headlessService(i % 100)) },

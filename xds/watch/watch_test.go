@@ -237,7 +237,7 @@ func TestStrip(t *testing.T) {
 			Name: "p", Labels: map[string]string{"a": "b"}, ManagedFields: []metav1.ManagedFieldsEntry{{Manager: "x"}},
 			Annotations: map[string]string{label.ProxyAnnotation: "v1", "big": "x"},
 		},
-		Spec:   corev1.PodSpec{HostNetwork: true, OS: &corev1.PodOS{Name: "linux"}, Containers: []corev1.Container{{Name: "c"}}},
+		Spec: corev1.PodSpec{HostNetwork: true, OS: &corev1.PodOS{Name: "linux"}, Containers: []corev1.Container{{Name: "c"}}},
 		Status: corev1.PodStatus{
 			Phase: "Running", PodIP: "10.0.0.1", PodIPs: []corev1.PodIP{{IP: "10.0.0.1"}}, HostIP: "192.0.2.1",
 			Conditions: []corev1.PodCondition{{Type: "Ready"}}, ContainerStatuses: []corev1.ContainerStatus{{Name: "c"}},
