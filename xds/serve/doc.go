@@ -69,5 +69,5 @@
 //
 // Only delta ADS over TLS 1.3, and only with a token that proves a pod (identity.go, tokenreview.go). The node id must be
 // the one that the token proves. Everybody else gets an error and not one message (service.go). What one pod may cost is
-// bounded (limits.go).
+// bounded (limits.go), before its requests are decoded (request.go).
 package serve

@@ -17,6 +17,11 @@ const (
 	leastNames = 100_000
 	// longestName is in bytes. Ours are made of Kubernetes names and a port.
 	longestName = 1024
+	// mostRest is for what a request has beside names and versions, in bytes: the node, with a list of Envoy's extensions,
+	// and the reason of a refusal.
+	mostRest = 256 << 10
+	// largeRequest is in bytes. A larger one waits until at most largeAtOnce are decoded.
+	largeRequest, largeAtOnce = 1 << 20, 2
 	// streamsPerPod is the default of Config.StreamsPerPod: Envoy has one, and another while the loss of the first is
 	// not noticed.
 	streamsPerPod = 4
@@ -25,18 +30,15 @@ const (
 // checkNames refuses a request that would have the stream name more resources than a proxy can need. The caller holds
 // the store's lock.
 func (s *stream) checkNames(sub *subscription, req *discoveryv3.DeltaDiscoveryRequest) error {
-	named, published := len(req.GetResourceNamesSubscribe()), 0
+	named := len(req.GetResourceNamesSubscribe())
 	if !sub.begun && sub.allowsWildcard() { // which is when the versions are remembered
 		named += len(req.GetInitialResourceVersions())
 	}
 	for _, other := range s.subs {
 		named += len(other.known)
 	}
-	for _, byName := range s.store.resources {
-		published += len(byName)
-	}
-	if most := max(leastNames, 4*published); named > most {
-		return status.Errorf(codes.InvalidArgument, "%d resources are named, of which there are %d; at most %d may be", named, published, most)
+	if most := s.store.mostNamesLocked(); named > most {
+		return status.Errorf(codes.InvalidArgument, "%d resources are named, at most %d may be", named, most)
 	}
 	for _, name := range req.GetResourceNamesSubscribe() {
 		if len(name) > longestName {
@@ -44,6 +46,21 @@ func (s *stream) checkNames(sub *subscription, req *discoveryv3.DeltaDiscoveryRe
 		}
 	}
 	return nil
+}
+
+// mostNames is how many resources a stream may name now.
+func (s *store) mostNames() int {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.mostNamesLocked()
+}
+
+func (s *store) mostNamesLocked() int {
+	published := 0
+	for _, byName := range s.resources {
+		published += len(byName)
+	}
+	return max(leastNames, 4*published)
 }
 
 // A census counts the streams of each pod.

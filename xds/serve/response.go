@@ -84,8 +84,11 @@ func appendString(b []byte, field protowire.Number, s string) []byte {
 	return protowire.AppendString(b, s)
 }
 
-// A codec is gRPC's own for protobuf, but for our responses.
-type codec struct{ encoding.CodecV2 }
+// A codec is gRPC's own for protobuf, but for our responses and requests.
+type codec struct {
+	encoding.CodecV2
+	decoder
+}
 
 // Marshal encodes v.
 func (c codec) Marshal(v any) (mem.BufferSlice, error) {
@@ -93,6 +96,15 @@ func (c codec) Marshal(v any) (mem.BufferSlice, error) {
 		return r.encode(), nil
 	}
 	return c.CodecV2.Marshal(v)
+}
+
+// Unmarshal decodes into v. What is wrong with a request is told in it: gRPC would make an internal error of it.
+func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
+	if r, ok := v.(*request); ok {
+		r.message, r.err = c.decode(data)
+		return nil
+	}
+	return c.CodecV2.Unmarshal(data, v)
 }
 
 func compareKeys(a, b envoy.Key) int {

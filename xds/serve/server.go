@@ -137,7 +137,7 @@ func newServer(c Config) (*Server, error) {
 func (s *Server) options(pair *certificate) []grpc.ServerOption {
 	return []grpc.ServerOption{
 		grpc.Creds(newCredentials(pair, s.refuseConnection)),
-		grpc.ForceServerCodecV2(codec{encoding.GetCodecV2(proto.Name)}),
+		grpc.ForceServerCodecV2(codec{encoding.GetCodecV2(proto.Name), newDecoder(s.store.mostNames)}),
 		grpc.MaxRecvMsgSize(maxRequest),
 		grpc.MaxHeaderListSize(maxHeaders),
 		grpc.MaxConcurrentStreams(maxStreams),

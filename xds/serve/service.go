@@ -53,7 +53,7 @@ func (s *service) DeltaAggregatedResources(w discoveryv3.AggregatedDiscoveryServ
 		return s.refuse(ctx, err)
 	}
 	if first == nil {
-		return lost()
+		return s.refuse(ctx, lost())
 	}
 	log, began := s.config.Logger.With("proxy", proxy.NodeID, "address", address(ctx)), time.Now()
 	log.Info("proxy connected")
@@ -159,13 +159,15 @@ func receive(w discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesSe
 	go func() {
 		defer close(out)
 		for {
-			req, err := w.Recv()
-			if err != nil {
-				cause = err
+			var req request
+			if cause = w.RecvMsg(&req); cause == nil {
+				cause = req.err
+			}
+			if cause != nil {
 				return
 			}
 			select {
-			case out <- req:
+			case out <- req.message:
 			case <-w.Context().Done():
 				return
 			}
