@@ -16,7 +16,9 @@ import (
 func TestContestedConfiguration(t *testing.T) {
 	n := newNode(t)
 	list := n.conflist("05-cilium.conflist", bridge)
-	n.begin(func(a *Agent) { a.installer.contest.window, a.installer.contest.pause = time.Second, 300*time.Millisecond })
+	n.begin(func(a *Agent) {
+		a.installer.contest.window, a.installer.contest.pause = time.Second, 300*time.Millisecond
+	})
 	n.awaitReady()
 
 	left, done := make(chan struct{}), make(chan int)
