@@ -37,8 +37,13 @@ func listener(at netip.AddrPort, filter *listenerv3.Filter) *listenerv3.Listener
 	}
 }
 
-// filter is what handles the connections of a port.
-func (t *Translator) filter(p mesh.Port) (*listenerv3.Filter, error) {
+// A filter is what handles the connections of a port.
+type filter struct {
+	*listenerv3.Filter
+	version string
+}
+
+func (t *Translator) filter(p mesh.Port) (filter, error) {
 	var (
 		name    = "envoy.filters.network.tcp_proxy"
 		message proto.Message
@@ -51,9 +56,10 @@ func (t *Translator) filter(p mesh.Port) (*listenerv3.Filter, error) {
 	}
 	config, err := pack(message)
 	if err != nil {
-		return nil, err
+		return filter{}, err
 	}
-	return &listenerv3.Filter{Name: name, ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: config}}, nil
+	f := &listenerv3.Filter{Name: name, ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: config}}
+	return filter{Filter: f, version: version(append([]byte(name), config.GetValue()...))}, nil
 }
 
 // tcpProxy never closes a connection for being idle: without a proxy nobody did.

@@ -32,6 +32,8 @@ type Resource struct {
 	// Owner is the Kubernetes object that the resource comes from, to which a rejection is reported; none for what ports
 	// share.
 	Owner mesh.Object
+	// madeOf is of a listener the version of its filter. Address, owner and filter are all that it is made of.
+	madeOf string
 }
 
 // shared reports whether the resource is any port's that refers to it.
@@ -52,11 +54,15 @@ func NewResource(owner mesh.Object, name string, message proto.Message) (Resourc
 		return Resource{}, fmt.Errorf("resource %s of %s: %w", name, owner, err)
 	}
 	body := &anypb.Any{TypeUrl: "type.googleapis.com/" + string(message.ProtoReflect().Descriptor().FullName()), Value: value}
-	sum := sha256.Sum256(value)
 	return Resource{
 		Key:     Key{Type: body.TypeUrl, Name: name},
-		Version: hex.EncodeToString(sum[:8]),
+		Version: version(value),
 		Body:    body,
 		Owner:   owner,
 	}, nil
+}
+
+func version(content []byte) string {
+	sum := sha256.Sum256(content)
+	return hex.EncodeToString(sum[:8])
 }

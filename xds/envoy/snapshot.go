@@ -91,7 +91,7 @@ func (s *Snapshot) translate(changes []mesh.PortChange) (map[mesh.Object]map[uin
 	for _, change := range changes {
 		next[change.Owner] = make(map[uint16][]Resource, len(change.Ports))
 		for _, p := range change.Ports {
-			resources, err := s.translator.Port(p)
+			resources, err := s.translator.port(p, s.held)
 			if err != nil {
 				failures = append(failures, Failure{Owner: change.Owner, Port: p.Number, Err: err})
 			}

@@ -3,11 +3,13 @@ package envoy
 import (
 	"cmp"
 	"fmt"
+	"net/netip"
 	"strings"
 
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	resourcev3 "github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 
@@ -59,7 +61,10 @@ func NewTranslator(c Config) (*Translator, error) {
 }
 
 // Port returns the resources of an open port, what is referred to before what refers to it.
-func (t *Translator) Port(p mesh.Port) ([]Resource, error) {
+func (t *Translator) Port(p mesh.Port) ([]Resource, error) { return t.port(p, nil) }
+
+// port takes a listener that is held already rather than make it again.
+func (t *Translator) port(p mesh.Port, held map[Key]Resource) ([]Resource, error) {
 	b := builder{owner: p.Owner}
 	if t.traced(p) {
 		b.resources = append(b.resources, t.tracing.cluster)
@@ -87,8 +92,7 @@ func (t *Translator) Port(p mesh.Port) ([]Resource, error) {
 		return nil, fmt.Errorf("port %d of %s: %w", p.Number, p.Owner, err)
 	}
 	for _, at := range p.Addresses {
-		l := listener(at, filter)
-		b.add(l.Name, l)
+		b.addListener(at, filter, held)
 	}
 	return b.resources, b.err
 }
@@ -110,6 +114,20 @@ func (b *builder) add(name string, message proto.Message) {
 		return
 	}
 	b.resources = append(b.resources, r)
+}
+
+// addListener makes the listener of an address, unless one is held that was made of the same: of the thousand of a headless
+// Service all but one are as they were when a pod comes or goes.
+func (b *builder) addListener(at netip.AddrPort, f filter, held map[Key]Resource) {
+	name := at.String()
+	if r := held[Key{Type: resourcev3.ListenerType, Name: name}]; b.err == nil && r.Owner == b.owner && r.madeOf == f.version {
+		b.resources = append(b.resources, r)
+		return
+	}
+	b.add(name, listener(at, f.Filter))
+	if b.err == nil {
+		b.resources[len(b.resources)-1].madeOf = f.version
+	}
 }
 
 // clusterName names the cluster of a port, its endpoints and its route. It is an interface: users' queries name it, as
