@@ -68,6 +68,7 @@
 // # Who may connect
 //
 // Only delta ADS over TLS 1.3, and only with a token that proves a pod (identity.go, tokenreview.go). The node id must be
-// the one that the token proves. Everybody else gets an error and not one message (service.go). What one pod may cost is
-// bounded (limits.go), before its requests are decoded (request.go).
+// the one that the token proves. Everybody else gets an error and not one message (service.go), and takes nothing from
+// others: unknown tokens are reviewed at a rate for each address (source.go), and only who has proved a pod takes a turn.
+// What one pod may cost is bounded (limits.go), before its requests are decoded (request.go).
 package serve

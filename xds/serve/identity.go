@@ -30,6 +30,9 @@ type Identity struct {
 // that it could not be checked now: the proxy is turned away all the same, but told to try again.
 var ErrRefused = errors.New("token refused")
 
+// ErrOverload is what an Authenticator's error wraps when it was asked too much from one address.
+var ErrOverload = errors.New("too many unknown tokens from this address")
+
 // An Authenticator tells whom a bearer token belongs to.
 type Authenticator interface {
 	Authenticate(ctx context.Context, token string) (Identity, error)
@@ -82,6 +85,8 @@ func authenticate(ctx context.Context, a Authenticator) (Identity, error) {
 		return Identity{}, &refusal{"token", codes.Unauthenticated, err}
 	case ctx.Err() != nil:
 		return Identity{}, ctx.Err() // it went away
+	case errors.Is(err, ErrOverload):
+		return Identity{}, &refusal{"overload", codes.Unavailable, err}
 	default:
 		return Identity{}, &refusal{"token_review", codes.Unavailable, err}
 	}

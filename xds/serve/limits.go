@@ -22,6 +22,8 @@ const (
 	mostRest = 256 << 10
 	// largeRequest is in bytes. A larger one waits until at most largeAtOnce are decoded.
 	largeRequest, largeAtOnce = 1 << 20, 2
+	// refusalLines is how many refusals are logged per second, after the first refusalLinesBurst; all are counted.
+	refusalLines, refusalLinesBurst = 10, 100
 	// streamsPerPod is the default of Config.StreamsPerPod: Envoy has one, and another while the loss of the first is
 	// not noticed.
 	streamsPerPod = 4

@@ -31,11 +31,12 @@ type Config struct {
 	CertFile, KeyFile string
 	// Registerer takes the metrics, all named traffic_control_*. Required.
 	Registerer prometheus.Registerer
-	// Logger gets one line per connect, disconnect, refusal and rejection; default slog.Default().
+	// Logger gets one line per connect, disconnect, refusal and rejection, of the last two only so many per second; default
+	// slog.Default().
 	Logger *slog.Logger
 	// OnReject is called once for each resource that a proxy refused, on that proxy's goroutine: it must not block.
 	OnReject func(Rejection)
-	// NewStreams limits how many streams are admitted per second, on average; default 200, with bursts of as many.
+	// NewStreams limits how many identified streams are admitted per second, on average; default 200, with bursts of as many.
 	// A stream above it waits, and is told to come back later when the wait would be long.
 	NewStreams rate.Limit
 	// StreamsPerPod is how many streams one pod may have at once; default 4.
@@ -70,8 +71,10 @@ type Server struct {
 	metrics    *metrics
 	store      *store
 	newStreams *rate.Limiter
-	census     census
-	grpc       *grpc.Server
+	// refusals limits the log lines about them.
+	refusals *rate.Limiter
+	census   census
+	grpc     *grpc.Server
 	// stop is closed when streams are to end.
 	stop chan struct{}
 }
@@ -126,6 +129,7 @@ func newServer(c Config) (*Server, error) {
 		metrics:    m,
 		store:      newStore(),
 		newStreams: rate.NewLimiter(c.NewStreams, max(1, int(c.NewStreams))),
+		refusals:   rate.NewLimiter(refusalLines, refusalLinesBurst),
 		census:     census{most: cmp.Or(c.StreamsPerPod, streamsPerPod), count: map[string]int{}},
 		stop:       make(chan struct{}),
 	}

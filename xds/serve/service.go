@@ -38,7 +38,7 @@ func (s *service) StreamAggregatedResources(w discoveryv3.AggregatedDiscoverySer
 // DeltaAggregatedResources serves one proxy until it goes.
 func (s *service) DeltaAggregatedResources(w discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesServer) error {
 	ctx := w.Context()
-	proxy, err := s.admit(ctx)
+	proxy, err := authenticate(ctx, s.config.Authenticator)
 	if err != nil {
 		return s.refuse(ctx, err)
 	}
@@ -47,6 +47,9 @@ func (s *service) DeltaAggregatedResources(w discoveryv3.AggregatedDiscoveryServ
 		return s.refuse(ctx, err)
 	}
 	defer leave()
+	if err := s.awaitTurn(ctx); err != nil {
+		return s.refuse(ctx, err)
+	}
 	requests, lost := receive(w)
 	first, err := firstRequest(proxy, requests)
 	if err != nil {
@@ -71,20 +74,20 @@ func (s *service) DeltaAggregatedResources(w discoveryv3.AggregatedDiscoveryServ
 // errClosed is the cause in the log when nothing is wrong.
 var errClosed = errors.New("closed by the proxy")
 
-// admit lets the stream wait its turn and asks whose it is. One without a token takes no turn from those that have one.
-func (s *Server) admit(ctx context.Context) (Identity, error) {
-	if _, ok := bearerToken(ctx); !ok {
-		return Identity{}, errNoToken
-	}
+// awaitTurn lets the stream wait for its first sync. Only those that proved who they are take turns, and of one pod no more
+// wait than it may have streams.
+func (s *Server) awaitTurn(ctx context.Context) error {
 	turn, cancel := context.WithTimeout(ctx, turnTimeout)
 	defer cancel()
-	if err := s.newStreams.Wait(turn); err != nil {
-		if ctx.Err() != nil {
-			return Identity{}, ctx.Err() // it went away
-		}
-		return Identity{}, &refusal{"overload", codes.Unavailable, fmt.Errorf("too many new streams: %w", err)}
+	err := s.newStreams.Wait(turn)
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return ctx.Err() // it went away
+	default:
+		return &refusal{"overload", codes.Unavailable, fmt.Errorf("too many new streams: %w", err)}
 	}
-	return authenticate(ctx, s.config.Authenticator)
 }
 
 // firstRequest waits for the request that says which node the proxy claims to be. It returns nil if the proxy went away.
@@ -127,21 +130,26 @@ func (s *Server) reject(r Rejection) {
 	s.config.OnReject(r)
 }
 
-// refuse counts and logs a stream that may not be served. Any other error it returns as it is.
+// refuse counts a stream that may not be served, and logs it unless very many are refused. Any other error it returns as it
+// is.
 func (s *Server) refuse(ctx context.Context, err error) error {
 	var r *refusal
 	if !errors.As(err, &r) {
 		return err
 	}
 	s.metrics.refusals.WithLabelValues(r.reason).Inc()
-	s.config.Logger.Warn("stream refused", "reason", r.reason, "address", address(ctx), "error", r.err)
+	if s.refusals.Allow() {
+		s.config.Logger.Warn("stream refused", "reason", r.reason, "address", address(ctx), "error", r.err)
+	}
 	return r
 }
 
-// refuseConnection counts and logs a connection that did not become one over TLS.
+// refuseConnection does the same for a connection that did not become one over TLS.
 func (s *Server) refuseConnection(from net.Addr, err error) {
 	s.metrics.refusals.WithLabelValues("tls").Inc()
-	s.config.Logger.Warn("connection refused", "reason", "tls", "address", from.String(), "error", err)
+	if s.refusals.Allow() {
+		s.config.Logger.Warn("connection refused", "reason", "tls", "address", from.String(), "error", err)
+	}
 }
 
 func address(ctx context.Context) string {

@@ -28,6 +28,9 @@ const (
 	refusedFor = 5 * time.Second
 	// The caches are apart, so that a flood of bad tokens does not push out the good ones.
 	acceptedTokens, refusedTokens = 8192, 1024
+	// Tokens that are in neither cache are reviewed at this rate per second for each source, so that a pod that guesses does
+	// not use up what the API server grants us. The burst is a node's pods behind one address.
+	sourceReviews, sourceBurst = 20, 128
 
 	reviewTimeout = 5 * time.Second
 )
@@ -44,8 +47,15 @@ type TokenReviewer struct {
 	client   authenticationclient.TokenReviewInterface
 	accepted *cache.LRUExpireCache
 	refused  *cache.LRUExpireCache
+	sources  *limiters
 	running  singleflight.Group
 	reviews  *prometheus.CounterVec
+}
+
+// A verdict is what is known of a token.
+type verdict struct {
+	id  Identity
+	err error
 }
 
 var _ Authenticator = (*TokenReviewer)(nil)
@@ -63,19 +73,23 @@ func NewTokenReviewer(client authenticationclient.TokenReviewInterface, register
 		client:   client,
 		accepted: cache.NewLRUExpireCache(acceptedTokens),
 		refused:  cache.NewLRUExpireCache(refusedTokens),
+		sources:  newLimiters(sourceReviews, sourceBurst),
 		reviews:  reviews,
 	}, nil
 }
 
 // Authenticate asks the API server who the token belongs to, unless it was asked just now. Its error wraps ErrRefused if
-// the token is not good.
+// the token is not good, ErrOverload if the context's peer presents too many that are not known.
 func (r *TokenReviewer) Authenticate(ctx context.Context, token string) (Identity, error) {
 	key := sha256.Sum256([]byte(token))
-	if id, ok := r.accepted.Get(key); ok {
-		return id.(Identity), nil
+	if v, ok := r.known(key); ok {
+		return v.id, v.err
 	}
-	if err, ok := r.refused.Get(key); ok {
-		return Identity{}, err.(error)
+	if err := r.awaitTurn(ctx); err != nil {
+		return Identity{}, err
+	}
+	if v, ok := r.known(key); ok { // reviewed meanwhile, for another stream
+		return v.id, v.err
 	}
 	// The review belongs to all who wait for it, so it does not end with the one who began it.
 	result := r.running.DoChan(string(key[:]), func() (any, error) {
@@ -94,16 +108,42 @@ func (r *TokenReviewer) Authenticate(ctx context.Context, token string) (Identit
 	}
 }
 
+// awaitTurn waits until one more unknown token of the peer may be reviewed.
+func (r *TokenReviewer) awaitTurn(ctx context.Context) error {
+	turn, cancel := context.WithTimeout(ctx, turnTimeout)
+	defer cancel()
+	err := r.sources.of(source(ctx)).Wait(turn)
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	default:
+		return fmt.Errorf("%w: %w", ErrOverload, err)
+	}
+}
+
+func (r *TokenReviewer) known(key [sha256.Size]byte) (verdict, bool) {
+	v, ok := r.accepted.Get(key)
+	if !ok {
+		v, ok = r.refused.Get(key)
+	}
+	if !ok {
+		return verdict{}, false
+	}
+	return v.(verdict), true
+}
+
 // remember caches an answer of the API server; that there was none is not one.
 func (r *TokenReviewer) remember(key [sha256.Size]byte, id Identity, err error) {
 	result := "error"
 	switch {
 	case err == nil:
 		result = "accepted"
-		r.accepted.Add(key, id, acceptedFor)
+		r.accepted.Add(key, verdict{id: id}, acceptedFor)
 	case errors.Is(err, ErrRefused):
 		result = "refused"
-		r.refused.Add(key, err, refusedFor)
+		r.refused.Add(key, verdict{err: err}, refusedFor)
 	}
 	r.reviews.WithLabelValues(result).Inc()
 }

@@ -213,7 +213,7 @@ func TestTheCachesAreBounded(t *testing.T) {
 	}
 	a.set(authenticationv1.TokenReviewStatus{}, nil)
 	for i := range 3 * refusedTokens {
-		_, _ = r.Authenticate(t.Context(), fmt.Sprint("guess-", i))
+		_, _ = r.Authenticate(from(t, fmt.Sprintf("10.0.%d.%d:1", i/256, i%256)), fmt.Sprint("guess-", i))
 	}
 	if got := len(r.refused.Keys()); got != refusedTokens {
 		t.Errorf("%d refused tokens are kept, want %d", got, refusedTokens)
