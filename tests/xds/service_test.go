@@ -1,7 +1,6 @@
 package xds
 
 import (
-	"fmt"
 	"net/netip"
 	"slices"
 	"testing"
