@@ -43,13 +43,13 @@ func (c *cluster) publish(t *testing.T) envoy.Update {
 	return update
 }
 
-func metadata(name string, labels map[string]string) metav1.ObjectMeta {
+func named(name string, labels map[string]string) metav1.ObjectMeta {
 	return metav1.ObjectMeta{Namespace: "default", Name: name, Labels: labels}
 }
 
 // setService has a port 80, which is 8080 in its pods.
 func (c *cluster) setService(name, clusterIP string, labels map[string]string) {
-	c.SetService(&corev1.Service{ObjectMeta: metadata(name, labels), Spec: corev1.ServiceSpec{
+	c.SetService(&corev1.Service{ObjectMeta: named(name, labels), Spec: corev1.ServiceSpec{
 		ClusterIP: clusterIP, ClusterIPs: []string{clusterIP}, Ports: []corev1.ServicePort{{Port: 80}},
 	}})
 }
@@ -58,7 +58,7 @@ func (c *cluster) setService(name, clusterIP string, labels map[string]string) {
 func (c *cluster) setEndpoints(name string, addresses ...string) {
 	port := int32(8080)
 	s := &discoveryv1.EndpointSlice{
-		ObjectMeta:  metadata(name+"-1", map[string]string{discoveryv1.LabelServiceName: name}),
+		ObjectMeta:  named(name+"-1", map[string]string{discoveryv1.LabelServiceName: name}),
 		AddressType: discoveryv1.AddressTypeIPv4, Ports: []discoveryv1.EndpointPort{{Port: &port}},
 	}
 	for i, a := range addresses {
@@ -70,7 +70,7 @@ func (c *cluster) setEndpoints(name string, addresses ...string) {
 }
 
 func (c *cluster) setPod(name, address string, labels map[string]string) {
-	c.SetPod(&corev1.Pod{ObjectMeta: metadata(name, labels), Status: corev1.PodStatus{
+	c.SetPod(&corev1.Pod{ObjectMeta: named(name, labels), Status: corev1.PodStatus{
 		Phase: corev1.PodRunning, PodIPs: []corev1.PodIP{{IP: address}},
 	}})
 }
@@ -105,4 +105,3 @@ func (w *world) ask(t *testing.T, requests int, address, host string) map[string
 	}
 	return answers
 }
-

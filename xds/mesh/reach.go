@@ -12,9 +12,9 @@ import (
 // This file says where clients reach an open port, and who has the address if two owners want it.
 
 // maxHeadless is how many addresses of one headless Service can be open, all its ports together. Each costs every
-// injected pod a listener, 30 to 40 kB of its Envoy's memory whether it is ever used or not: a thousand are what a
-// sidecar with the chart's limits can bear besides all others. What is beyond stays blocked, its name included: a
-// headless name resolves to the very addresses that are closed.
+// injected pod a listener, some 25 kB of its Envoy's memory whether it is ever used or not: a thousand are 25 MB, a fifth
+// of what the chart requests for a sidecar. What is beyond stays blocked, by the Service's name too: a headless name
+// resolves to the very addresses that are closed, and the client cannot be led elsewhere without a listener there.
 const maxHeadless = 1000
 
 // claimsOf returns where an owner wants to be reached, sorted. It depends on the owner and, if that is a headless
