@@ -125,13 +125,15 @@ func (w *world) startPod(c node.Config, client *fake.Clientset, name string, net
 func (w *world) serveEnvoy(nodeID string) {
 	w.Helper()
 	w.in(w.pod, func() error {
-		l, err := net.Listen("tcp", ":10000")
-		if err != nil {
-			return err
+		for _, port := range []string{":10000", ":8900"} { // redirected connections, and /ready
+			l, err := net.Listen("tcp", port)
+			if err != nil {
+				return err
+			}
+			s := &http.Server{Handler: http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(rw, nodeID) })}
+			w.Cleanup(func() { s.Close() })
+			go func() { _ = s.Serve(l) }()
 		}
-		s := &http.Server{Handler: http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(rw, nodeID) })}
-		w.Cleanup(func() { s.Close() })
-		go func() { _ = s.Serve(l) }()
 		return nil
 	})
 }
