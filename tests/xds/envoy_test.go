@@ -58,10 +58,10 @@ func startSidecar(t *testing.T, w *world, c *control) *sidecar {
 	if err := (apply.Nftables{}).Apply(w.pod, spec); err != nil {
 		t.Fatal(err)
 	}
-	folder, args := mounted(t, pod)
+	folder, args, environment := mounted(t, pod)
 	s := &sidecar{world: w, log: &output{}}
 	command := exec.Command(binary, args...)
-	command.Stdout, command.Stderr = s.log, s.log
+	command.Stdout, command.Stderr, command.Env = s.log, s.log, append(os.Environ(), environment...)
 	command.SysProcAttr = &syscall.SysProcAttr{
 		Credential: &syscall.Credential{Uid: proxyUID, Gid: proxyUID}, Pdeathsig: syscall.SIGKILL,
 	}
@@ -121,8 +121,9 @@ func injected(t *testing.T, c inject.Config) *corev1.Pod {
 	return pod
 }
 
-// mounted makes folders for the sidecar's volumes, writes its token, and returns its arguments with these paths in them.
-func mounted(t *testing.T, pod *corev1.Pod) (folder string, args []string) {
+// mounted makes folders for the sidecar's volumes, writes its token, and returns its arguments and variables with these
+// paths in them.
+func mounted(t *testing.T, pod *corev1.Pod) (folder string, args, environment []string) {
 	t.Helper()
 	folder, err := os.MkdirTemp("", "xds")
 	if err != nil {
@@ -132,7 +133,10 @@ func mounted(t *testing.T, pod *corev1.Pod) (folder string, args []string) {
 	if err := os.Chmod(folder, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	pairs := []string{"$(POD_NAME)", pod.Name, "$(POD_NAMESPACE)", pod.Namespace, "$(POD_IP)", podAddress}
+	pairs := []string{
+		"$(POD_NAME)", pod.Name, "$(POD_NAMESPACE)", pod.Namespace, "$(POD_IP)", podAddress,
+		"$(SERVICE_NAME)", pod.Annotations[inject.ServiceAnnotation],
+	}
 	for _, mount := range pod.Spec.InitContainers[0].VolumeMounts {
 		path := filepath.Join(folder, mount.Name)
 		if err := os.Mkdir(path, 0o755); err != nil {
@@ -161,7 +165,12 @@ func mounted(t *testing.T, pod *corev1.Pod) (folder string, args []string) {
 	for _, arg := range pod.Spec.InitContainers[0].Args {
 		args = append(args, paths.Replace(arg))
 	}
-	return folder, args
+	for _, v := range pod.Spec.InitContainers[0].Env {
+		if v.ValueFrom == nil {
+			environment = append(environment, v.Name+"="+paths.Replace(v.Value))
+		}
+	}
+	return folder, args, environment
 }
 
 func adminSocket(t *testing.T, folder string) string {

@@ -16,6 +16,7 @@ import (
 	dnsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/clusters/dns/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	detectorsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/tracers/opentelemetry/resource_detectors/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
@@ -232,10 +233,13 @@ func (t *Translator) reports(p mesh.Port) *hcmv3.HttpConnectionManager_Tracing {
 	return t.tracing.manager
 }
 
-// sampling is the share of requests that start a trace; nil is all.
+// sampling is the share of requests that start a trace; nil is all. Envoy decides by the last four digits of the request's
+// id, which it holds against the numerator: with any other denominator the share is wrong, and silently so.
 func sampling(s label.Tracing) *routev3.Tracing {
 	if !s.Enabled || s.Sampling == nil {
 		return nil
 	}
-	return &routev3.Tracing{RandomSampling: fraction(*s.Sampling)}
+	return &routev3.Tracing{RandomSampling: &typev3.FractionalPercent{
+		Numerator: uint32(*s.Sampling / (label.Hundred / 10_000)), Denominator: typev3.FractionalPercent_TEN_THOUSAND,
+	}}
 }

@@ -155,7 +155,7 @@ var faults = []Key{
 		Meaning: "The share of requests that is delayed.",
 		Default: "0",
 		Example: "10",
-	}, percentage, func(s *Settings, _ uint16, v Percentage) { s.Fault.DelayPercentage = v }),
+	}, faultPercentage, func(s *Settings, _ uint16, v Percentage) { s.Fault.DelayPercentage = v }),
 
 	entry(Key{
 		Name:    abortStatusKey,
@@ -173,7 +173,7 @@ var faults = []Key{
 		Meaning: "The share of requests that is aborted.",
 		Default: "0",
 		Example: "0.5",
-	}, percentage, func(s *Settings, _ uint16, v Percentage) { s.Fault.AbortPercentage = v }),
+	}, faultPercentage, func(s *Settings, _ uint16, v Percentage) { s.Fault.AbortPercentage = v }),
 
 	entry(Key{
 		Name:    "traffic.rate.limit",
@@ -202,7 +202,7 @@ var tracing = []Key{
 		Meaning: "The share of requests that starts a trace; one that is in a trace already stays in it.",
 		Default: "100",
 		Example: "0.5",
-	}, percentage, func(s *Settings, _ uint16, v Percentage) { s.Tracing.Sampling = &v }),
+	}, samplingPercentage, func(s *Settings, _ uint16, v Percentage) { s.Tracing.Sampling = &v }),
 }
 
 var timeouts = []Key{
