@@ -213,6 +213,16 @@ func TestUninstallTellsWhichPodsToRoll(t *testing.T) {
 	}
 }
 
+// A sidecar lives with what it was injected with: who changes that with helm upgrade must learn that nothing happens yet.
+func TestNotesTellWhatToRollAfterAnUpgrade(t *testing.T) {
+	text := notes(t)
+	for _, words := range []string{"helm upgrade", "roll what is injected", "outbound.defaultPolicy", "port.trafficControl, Envoys that were injected before ask at the old port"} {
+		if !strings.Contains(text, words) {
+			t.Errorf("the notes lack %q:\n%s", words, text)
+		}
+	}
+}
+
 // Whoever installs the product must learn what opting in closes, or that it closes nothing.
 func TestNotesTellWhatOptingInCloses(t *testing.T) {
 	for set, want := range map[string][]string{
