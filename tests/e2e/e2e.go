@@ -48,6 +48,8 @@ func Config(root string) (terminal.Config, error) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"crash":   l.crash,
 			"unchain": l.unchain,
+			"network": l.network,
+			"gone":    l.gone,
 		},
 		Collect: func(ctx context.Context, script string) (string, error) {
 			folder := c.Shared("failures", time.Now().Format("20060102-150405")+"-"+script)
