@@ -88,7 +88,6 @@ func listen(t *testing.T, n ns.NetNS, address string) (listener net.Listener) {
 // backend answers every request with its name; /echo answers each line of the body as it comes. It returns its port.
 func (w *world) backend(t *testing.T, name string) uint16 {
 	t.Helper()
-	l := listen(t, w.outside, outsideAddress+":0")
 	mux := http.NewServeMux()
 	mux.HandleFunc("/", func(rw http.ResponseWriter, _ *http.Request) { fmt.Fprint(rw, name) })
 	mux.HandleFunc("/echo", func(rw http.ResponseWriter, r *http.Request) {
@@ -105,7 +104,16 @@ func (w *world) backend(t *testing.T, name string) uint16 {
 			}
 		}
 	})
-	server := &http.Server{Handler: mux, ReadHeaderTimeout: patience}
+	return w.serve(t, mux)
+}
+
+// serve answers requests outside of the pod. It returns its port.
+func (w *world) serve(t *testing.T, handler http.Handler) uint16 {
+	t.Helper()
+	l := listen(t, w.outside, outsideAddress+":0")
+	server := &http.Server{Handler: handler, ReadHeaderTimeout: patience, Protocols: new(http.Protocols)}
+	server.Protocols.SetHTTP1(true)
+	server.Protocols.SetUnencryptedHTTP2(true)
 	go func() { _ = server.Serve(l) }()
 	t.Cleanup(func() { server.Close() })
 	return uint16(l.Addr().(*net.TCPAddr).Port)
