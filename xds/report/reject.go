@@ -13,8 +13,14 @@ import (
 	"github.com/kubernetes-traffic-manager/traffic/xds/mesh"
 )
 
-// rejected is the reason of these Events, by which users filter.
-const rejected = "TrafficRejected"
+const (
+	// rejected is the reason of these Events, by which users filter.
+	rejected = "TrafficRejected"
+	// They have a limit of their own, so that many do not delay those about labels.
+	rejectionsPerSecond, rejectionBurst = 1, 20
+	// mostRefusers is how many namespaces an owner is told of for one version.
+	mostRefusers = 3
+)
 
 // A Rejection is a version of an Envoy resource that a proxy refused: the proxy goes on with what it had.
 type Rejection struct {
@@ -22,8 +28,8 @@ type Rejection struct {
 	Owner mesh.Object
 	// Resource is its type and name: "Listener 10.96.0.1:80".
 	Resource, Version string
-	// Proxy names the first that refused it, Message is its explanation.
-	Proxy, Message string
+	// Proxy is the pod whose Envoy refused it.
+	Proxy mesh.Object
 }
 
 // A resource is what has one version at a time.
@@ -32,7 +38,15 @@ type resource struct {
 	name  string
 }
 
-// Reject tells the owner of a resource, once for each version, however many proxies refuse it. It does not block.
+// refusers are the namespaces of the proxies of which the owner of a resource was told that they refuse its version.
+type refusers struct {
+	version    string
+	namespaces map[string]bool
+}
+
+// Reject tells the owner of a resource, for each version once of each namespace with a proxy that refuses it, and of few
+// namespaces but the owner's own: a pod can refuse what is good, and must not keep the owner from hearing of others. For
+// the same reason the Event has our words alone. It does not block.
 //
 // Each replica tells of its own proxies, whether or not it holds the Lease: no other knows. The Event's name is the same
 // on all of them, so that the API server keeps the first.
@@ -45,10 +59,16 @@ func (r *Reporter) Reject(x Rejection) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	id := resource{x.Owner, x.Resource}
-	if r.rejected[id] == x.Version {
+	told, ok := r.rejected[id]
+	if !ok || told.version != x.Version {
+		told = refusers{x.Version, map[string]bool{}}
+		r.rejected[id] = told
+	}
+	namespace := x.Proxy.Namespace
+	if told.namespaces[namespace] || namespace != x.Owner.Namespace && len(told.namespaces) >= mostRefusers {
 		return
 	}
-	r.rejected[id] = x.Version
+	told.namespaces[namespace] = true
 	r.rejections.Add(x)
 }
 
@@ -59,7 +79,7 @@ func (r *Reporter) workRejections(ctx context.Context) {
 		if closed {
 			return
 		}
-		if r.limiter.Wait(ctx) == nil { // otherwise ctx has ended
+		if r.rejectionLimiter.Wait(ctx) == nil { // otherwise ctx has ended
 			if err := r.tellRejection(ctx, x); err != nil {
 				r.config.Logger.Warn("event not written", "object", x.Owner.String(), "resource", x.Resource, "error", err)
 				r.rejections.AddAfter(x, quietFor)
@@ -70,8 +90,8 @@ func (r *Reporter) workRejections(ctx context.Context) {
 }
 
 func (r *Reporter) tellRejection(ctx context.Context, x Rejection) error {
-	sum := sha256.Sum256([]byte(strings.Join([]string{x.Owner.String(), x.Resource, x.Version}, "\n")))
-	note := fmt.Sprintf("Envoy of %s refused version %s of %s and goes on with what it had: %s", x.Proxy, x.Version, x.Resource, x.Message)
+	sum := sha256.Sum256([]byte(strings.Join([]string{x.Owner.String(), x.Resource, x.Version, x.Proxy.Namespace}, "\n")))
+	note := fmt.Sprintf("Envoy of %s refused version %s of %s and goes on with what it had: see the log of %s", x.Proxy, x.Version, x.Resource, Controller)
 	err := r.create(ctx, x.Owner, eventsv1.Event{
 		ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("%s.%x", x.Owner.Name, sum[:8])},
 		Reason:     rejected, Action: "Reject", Note: bounded(note),

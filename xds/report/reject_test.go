@@ -1,6 +1,8 @@
 package report
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -12,7 +14,14 @@ import (
 	"k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/runtime"
 	clienttesting "k8s.io/client-go/testing"
+
+	"github.com/kubernetes-traffic-manager/traffic/xds/label"
+	"github.com/kubernetes-traffic-manager/traffic/xds/mesh"
 )
+
+func proxyOf(namespace, pod string) mesh.Object {
+	return mesh.Object{Kind: "Pod", Namespace: namespace, Name: pod}
+}
 
 // TestRejection: a Service whose configuration Envoys refuse says so where its owner looks, once, whichever replica they are
 // at and whoever holds the Lease, and again for the next version.
@@ -33,24 +42,24 @@ func TestRejection(t *testing.T) {
 		time.Sleep(time.Second)
 		two, stopTwo := a.replica(t, "two")
 		defer stopTwo()
-		reject := func(r *Reporter, proxy, version, message string) {
-			r.Reject(Rejection{Owner: web("a"), Resource: "Listener 10.96.0.1:80", Version: version, Proxy: proxy, Message: message})
+		reject := func(r *Reporter, proxy, version string) {
+			r.Reject(Rejection{Owner: web("a"), Resource: "Listener 10.96.0.1:80", Version: version, Proxy: proxyOf("default", proxy)})
 		}
 		for range 1000 {
-			reject(two, "x.default", "v1", "no such filter")
+			reject(two, "x", "v1")
 		}
 		time.Sleep(time.Minute)
 		check(t, "the replica without the Lease", a.take(),
-			"Service/a: Envoy of x.default refused version v1 of Listener 10.96.0.1:80 and goes on with what it had: no such filter")
-		reject(one, "y.default", "v1", "no such filter")
+			"Service/a: Envoy of Pod default/x refused version v1 of Listener 10.96.0.1:80 and goes on with what it had: see the log of traffic-control")
+		reject(one, "y", "v1")
 		time.Sleep(time.Minute)
 		check(t, "told already, by the other replica", a.take())
 
-		one.Reject(Rejection{Resource: "Cluster traffic-tracing", Version: "v1", Proxy: "x.default", Message: "no such host"})
+		one.Reject(Rejection{Resource: "Cluster traffic-tracing", Version: "v1", Proxy: proxyOf("default", "x")})
 		time.Sleep(time.Minute)
 		check(t, "what comes from no object", a.take())
 
-		reject(one, "y.default", "v2", strings.Repeat("é", 2000))
+		reject(one, strings.Repeat("é", 2000), "v2")
 		time.Sleep(time.Second)
 		synctest.Wait()
 		if len(a.sent) != 1 {
@@ -65,6 +74,56 @@ func TestRejection(t *testing.T) {
 		}
 		if wrong := validation.NameIsDNSSubdomain(e.Name, false); len(wrong) > 0 {
 			t.Errorf("the API server refuses the name %q: %v", e.Name, wrong)
+		}
+	})
+}
+
+// TestFalseRejection: a pod elsewhere that refuses what is good does not keep the owner from hearing of a true refusal, and
+// a version that every namespace refuses is few Events.
+func TestFalseRejection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAPI()
+		r, stop := a.replica(t, "one")
+		defer stop()
+		reject := func(namespace string) {
+			r.Reject(Rejection{Owner: web("ledger"), Resource: "Listener 10.96.0.1:80", Version: "v1", Proxy: proxyOf(namespace, "x")})
+		}
+		reject("dev")
+		for i := range 100 {
+			reject(fmt.Sprint("other-", i))
+		}
+		reject("default") // the Service's own
+		time.Sleep(time.Minute)
+		sent := a.take()
+		if len(sent) != mostRefusers+1 {
+			t.Errorf("%d events, want few: %q", len(sent), sent)
+		}
+		for _, namespace := range []string{"dev", "default"} {
+			if !slices.ContainsFunc(sent, func(note string) bool { return strings.Contains(note, "Envoy of Pod "+namespace+"/x refused") }) {
+				t.Errorf("nothing of the proxy in %s: %q", namespace, sent)
+			}
+		}
+	})
+}
+
+// TestManyRejections: whoever refuses everything delays no Event about a label.
+func TestManyRejections(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAPI()
+		r, stop := a.replica(t, "one")
+		defer stop()
+		time.Sleep(time.Minute) // it leads
+		for i := range 10_000 {
+			r.Reject(Rejection{Owner: web("a"), Resource: fmt.Sprint("Listener ", i), Version: "v1", Proxy: proxyOf("dev", "x")})
+		}
+		time.Sleep(10 * time.Second)
+		if got := len(a.take()); got < 20 || got > 40 {
+			t.Errorf("%d events about rejections in ten seconds", got)
+		}
+		r.Report(web("b"), []label.Problem{problem("traffic.port.80", "x")})
+		time.Sleep(100 * time.Millisecond)
+		if sent := a.take(); !slices.Contains(sent, `Service/b: label traffic.port.80="x": no good; in force: nothing`) {
+			t.Errorf("the label waits; sent: %q", sent)
 		}
 	})
 }

@@ -51,8 +51,8 @@ type Config struct {
 
 // A Reporter writes Events about the problems of objects, and about what proxies refuse.
 type Reporter struct {
-	config  Config
-	limiter *rate.Limiter
+	config                    Config
+	limiter, rejectionLimiter *rate.Limiter
 	// queue has the objects whose problems may have to be told.
 	queue workqueue.TypedDelayingInterface[mesh.Object]
 	// rejections has those to be told.
@@ -62,7 +62,7 @@ type Reporter struct {
 	leading  bool
 	problems map[mesh.Object][]label.Problem
 	told     map[mesh.Object]map[string]telling // by label key
-	rejected map[resource]string                // the version that was told
+	rejected map[resource]refusers
 }
 
 // A telling is the last Event about a label of an object.
@@ -81,7 +81,9 @@ func New(c Config) *Reporter {
 		rejections: workqueue.NewTypedDelayingQueue[Rejection](),
 		problems:   map[mesh.Object][]label.Problem{},
 		told:       map[mesh.Object]map[string]telling{},
-		rejected:   map[resource]string{},
+		rejected:   map[resource]refusers{},
+
+		rejectionLimiter: rate.NewLimiter(rejectionsPerSecond, rejectionBurst),
 	}
 }
 

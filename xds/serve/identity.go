@@ -46,7 +46,7 @@ type Rejection struct {
 	Version string
 	// Owner is the Kubernetes object that the resource comes from.
 	Owner mesh.Object
-	// Message is the proxy's own explanation.
+	// Message is the proxy's own explanation, cut to 1 KiB. A proxy can say anything: do not show it as ours.
 	Message string
 }
 

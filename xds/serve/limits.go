@@ -22,6 +22,10 @@ const (
 	mostRest = 256 << 10
 	// largeRequest is in bytes. A larger one waits until at most largeAtOnce are decoded.
 	largeRequest, largeAtOnce = 1 << 20, 2
+	// rejectionsPerProxy is how many resources per second, after the first rejectionsBurst, a proxy may refuse that anybody is
+	// told of; it may say longestMessage about each, in bytes. Any pod can refuse anything as often as it likes.
+	rejectionsPerProxy, rejectionsBurst = 0.1, 20
+	longestMessage                      = 1024
 	// refusalLines is how many refusals are logged per second, after the first refusalLinesBurst; all are counted.
 	refusalLines, refusalLinesBurst = 10, 100
 	// streamsPerPod is the default of Config.StreamsPerPod: Envoy has one, and another while the loss of the first is

@@ -5,6 +5,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
 )
 
 // What a proxy refuses is not sent to it again and again; others get it; the next content is tried.
@@ -138,5 +141,40 @@ func TestARejectedResponseIsSentAgainInParts(t *testing.T) {
 				t.Errorf("rejections name %v, want %v", owners, want)
 			}
 		})
+	}
+}
+
+// A pod can refuse, forget, and refuse again what is good, with any text. That is counted, but does not fill the log, and
+// another pod's refusal is told as ever.
+func TestRejectionsOfAProxyAreBounded(t *testing.T) {
+	s := startServer(t)
+	s.Publish(set(route("r", 1)), nil)
+	p := s.connect(t, "a")
+	const times = 100
+	for range times {
+		p.subscribe(routes, "r")
+		p.nack(p.want("route: r"), strings.Repeat("é", 10_000)+"\n")
+		p.unsubscribe(routes, "r")
+	}
+	p.quiet()
+	if got := testutil.ToFloat64(s.metrics.rejections.WithLabelValues("route")); got != times {
+		t.Errorf("%v rejections are counted, want %d", got, times)
+	}
+	other := s.connect(t, "b")
+	other.subscribe(routes, "r")
+	other.nack(other.want("route: r"), "no")
+	other.quiet()
+	told := s.rejected()
+	if got := len(told); got < 20 || got > 30 {
+		t.Errorf("%d rejections are told", got)
+	}
+	if last := told[len(told)-1]; last.Proxy != pod("b") {
+		t.Errorf("the last is %+v", last)
+	}
+	if m := told[0].Message; len(m) > 1024 || !utf8.ValidString(m) {
+		t.Errorf("a message of %d bytes: %q", len(m), m)
+	}
+	if got := len(s.log.String()); got > 100_000 {
+		t.Errorf("%d bytes in the log", got)
 	}
 }

@@ -34,7 +34,8 @@ type Config struct {
 	// Logger gets one line per connect, disconnect, refusal and rejection, of the last two only so many per second; default
 	// slog.Default().
 	Logger *slog.Logger
-	// OnReject is called once for each resource that a proxy refused, on that proxy's goroutine: it must not block.
+	// OnReject is called once for each resource that a proxy refused, on that proxy's goroutine: it must not block. Of a
+	// proxy that refuses very many it hears of the first 20, then of 6 a minute.
 	OnReject func(Rejection)
 	// NewStreams limits how many identified streams are admitted per second, on average; default 200, with bursts of as many.
 	// A stream above it waits, and is told to come back later when the wait would be long.
@@ -73,8 +74,10 @@ type Server struct {
 	newStreams *rate.Limiter
 	// refusals limits the log lines about them.
 	refusals *rate.Limiter
-	census   census
-	grpc     *grpc.Server
+	// rejections limits those of each pod.
+	rejections *limiters
+	census     census
+	grpc       *grpc.Server
 	// stop is closed when streams are to end.
 	stop chan struct{}
 }
@@ -130,6 +133,7 @@ func newServer(c Config) (*Server, error) {
 		store:      newStore(),
 		newStreams: rate.NewLimiter(c.NewStreams, max(1, int(c.NewStreams))),
 		refusals:   rate.NewLimiter(refusalLines, refusalLinesBurst),
+		rejections: newLimiters(rejectionsPerProxy, rejectionsBurst),
 		census:     census{most: cmp.Or(c.StreamsPerPod, streamsPerPod), count: map[string]int{}},
 		stop:       make(chan struct{}),
 	}

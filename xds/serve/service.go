@@ -124,7 +124,11 @@ func (s *Server) serve(proxy Identity, first *discoveryv3.DeltaDiscoveryRequest,
 	return st.loop(requests, s.stop, send)
 }
 
+// reject tells of a refused resource, unless its proxy refuses very many. It is counted in any case.
 func (s *Server) reject(r Rejection) {
+	if !s.rejections.of(r.Proxy.UID).Allow() {
+		return
+	}
 	s.config.Logger.Warn("proxy rejected a resource", "proxy", r.Proxy.NodeID, "type", typeLabel(r.Key.Type),
 		"resource", r.Key.Name, "version", r.Version, "owner", r.Owner.String(), "message", r.Message)
 	s.config.OnReject(r)

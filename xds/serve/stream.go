@@ -2,6 +2,7 @@ package serve
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
@@ -136,7 +137,8 @@ func (s *stream) answer(sub *subscription, req *discoveryv3.DeltaDiscoveryReques
 			w.outcome = rejected
 		}
 	}
-	r := Rejection{Proxy: s.proxy, Message: refusal.GetMessage()}
+	message := refusal.GetMessage()
+	r := Rejection{Proxy: s.proxy, Message: strings.ToValidUTF8(message[:min(len(message), longestMessage)], "")}
 	r.Key.Type, r.Key.Name = sub.typeURL, it.name
 	if it.record != nil {
 		r.Version, r.Owner = it.record.Version, it.record.Owner

@@ -26,6 +26,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/kubernetes-traffic-manager/traffic/xds/envoy"
+	"github.com/kubernetes-traffic-manager/traffic/xds/mesh"
 	"github.com/kubernetes-traffic-manager/traffic/xds/report"
 	"github.com/kubernetes-traffic-manager/traffic/xds/serve"
 	"github.com/kubernetes-traffic-manager/traffic/xds/watch"
@@ -151,11 +152,12 @@ func serveConfig(c config, client kubernetes.Interface, reporter *report.Reporte
 	}, nil
 }
 
-// rejection is what a server knows of it, in the words of a Reporter.
+// rejection is what a server knows of it, in the words of a Reporter. The proxy's own stay in the server's log.
 func rejection(r serve.Rejection) report.Rejection {
 	kind := r.Key.Type[strings.LastIndexByte(r.Key.Type, '.')+1:]
 	return report.Rejection{
-		Owner: r.Owner, Resource: kind + " " + r.Key.Name, Version: r.Version, Proxy: r.Proxy.NodeID, Message: r.Message,
+		Owner: r.Owner, Resource: kind + " " + r.Key.Name, Version: r.Version,
+		Proxy: mesh.Object{Kind: "Pod", Namespace: r.Proxy.Namespace, Name: r.Proxy.Pod},
 	}
 }
 
