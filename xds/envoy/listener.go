@@ -21,8 +21,9 @@ import (
 // statPrefix is shared by all listeners: a name for each would multiply the series of every proxy.
 const statPrefix = "outbound"
 
-// webSocket is the upgrade that passes through HTTP ports.
-const webSocket = "websocket"
+// upgrades are what a request may switch its connection to: a WebSocket, and what clients of Kubernetes and Docker speak
+// when they attach to a process. Envoy wants each by name, in any case, and answers 403 to all others.
+var upgrades = []string{"websocket", "SPDY/3.1", "tcp"}
 
 // listener takes the connections to one address and port from the listener that is in each proxy's bootstrap, which
 // hands them over by their original destination. It has a name of its own so that it is replaced alone.
@@ -92,7 +93,7 @@ func (t *Translator) connectionManager(p mesh.Port) *hcmv3.HttpConnectionManager
 				MatchPattern: &matcherv3.StringMatcher_Prefix{Prefix: "TLS/"}, IgnoreCase: true,
 			}},
 		},
-		UpgradeConfigs: []*hcmv3.HttpConnectionManager_UpgradeConfig{{UpgradeType: webSocket}},
+		UpgradeConfigs: t.upgrades,
 		// The request's timeout is the route's: a stream may be silent for longer than Envoy's five minutes.
 		StreamIdleTimeout: durationpb.New(0),
 		// The server decides whether it wants the body.
@@ -101,6 +102,14 @@ func (t *Translator) connectionManager(p mesh.Port) *hcmv3.HttpConnectionManager
 		// No address is trusted to steer the proxy by x-envoy- headers.
 		InternalAddressConfig: &hcmv3.HttpConnectionManager_InternalAddressConfig{},
 	}
+}
+
+func upgradeConfigs() []*hcmv3.HttpConnectionManager_UpgradeConfig {
+	var configs []*hcmv3.HttpConnectionManager_UpgradeConfig
+	for _, name := range upgrades {
+		configs = append(configs, &hcmv3.HttpConnectionManager_UpgradeConfig{UpgradeType: name})
+	}
+	return configs
 }
 
 // httpFilters holds from the start every filter that a label can turn on for a route. Until then each does nothing.

@@ -2,7 +2,6 @@ package envoy
 
 import (
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
-	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/kubernetes-traffic-manager/traffic/xds/label"
@@ -30,19 +29,16 @@ func routesTo(cluster string, s label.Settings) ([]*routev3.Route, error) {
 	if err != nil || s.RequestTimeout == 0 {
 		return []*routev3.Route{all}, err
 	}
-	// A WebSocket is no request that takes too long.
+	// A WebSocket is no request that takes too long. Offers that do not pass have lost this header before.
 	s.RequestTimeout = 0
-	upgrades, err := routeTo(cluster, s)
+	upgraded, err := routeTo(cluster, s)
 	if err != nil {
 		return nil, err
 	}
-	upgrades.Match.Headers = []*routev3.HeaderMatcher{{
-		Name: "upgrade",
-		HeaderMatchSpecifier: &routev3.HeaderMatcher_StringMatch{StringMatch: &matcherv3.StringMatcher{
-			MatchPattern: &matcherv3.StringMatcher_Exact{Exact: webSocket}, IgnoreCase: true,
-		}},
+	upgraded.Match.Headers = []*routev3.HeaderMatcher{{
+		Name: "upgrade", HeaderMatchSpecifier: &routev3.HeaderMatcher_PresentMatch{PresentMatch: true},
 	}}
-	return []*routev3.Route{upgrades, all}, nil
+	return []*routev3.Route{upgraded, all}, nil
 }
 
 func routeTo(cluster string, s label.Settings) (*routev3.Route, error) {

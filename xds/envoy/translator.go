@@ -31,6 +31,7 @@ type Config struct {
 type Translator struct {
 	httpLog, tcpLog []*accesslogv3.AccessLog
 	httpFilters     []*hcmv3.HttpFilter
+	upgrades        []*hcmv3.HttpConnectionManager_UpgradeConfig
 	upstream        map[label.Protocol]map[string]*anypb.Any
 	tracing         *tracing // nil without a collector
 	clusterDomain   string
@@ -39,7 +40,7 @@ type Translator struct {
 // NewTranslator returns a Translator; the error is of a configuration that cannot be marshalled.
 func NewTranslator(c Config) (*Translator, error) {
 	var (
-		t   = Translator{clusterDomain: cmp.Or(c.ClusterDomain, DefaultClusterDomain)}
+		t   = Translator{upgrades: upgradeConfigs(), clusterDomain: cmp.Or(c.ClusterDomain, DefaultClusterDomain)}
 		err error
 	)
 	if t.httpLog, err = c.AccessLog.log(httpFormat, httpErrors()); err != nil {
