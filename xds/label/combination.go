@@ -8,12 +8,12 @@ import (
 )
 
 // idle tells of the labels of a Service or Pod that are right by themselves, and yet do nothing for what the other labels
-// say or do not say. It leaves out the keys about which there is a problem already.
-func idle(kind Kind, labels map[string]string, s Settings, known []Problem) []Problem {
+// say or do not say. It leaves out those that are not valid.
+func idle(kind Kind, labels map[string]string, s Settings, invalid []Problem) []Problem {
 	var problems []Problem
 	for _, entry := range Table {
 		value := labels[entry.Name]
-		if value == "" || !entry.AppliesTo(kind) || !entry.handlesPorts() || concerns(known, entry.Name) {
+		if value == "" || !entry.AppliesTo(kind) || !entry.handlesPorts() || concerns(invalid, entry.Name) {
 			continue
 		}
 		p := Problem{Key: entry.Name, Value: value, Reason: s.closed(kind, entry.Of), InForce: "nothing"}

@@ -28,6 +28,7 @@ func Parse(kind Kind, labels map[string]string) (Settings, []Problem) {
 	var (
 		s        Settings
 		problems []Problem
+		invalid  []Problem // those of the problems that left the label out of the settings
 		pending  = trafficKeys(labels)
 	)
 	for _, entry := range Table {
@@ -38,8 +39,12 @@ func Parse(kind Kind, labels map[string]string) (Settings, []Problem) {
 				rest = append(rest, key)
 				continue
 			}
-			if p := entry.apply(&s, kind, key, labels[key], port, err); p != nil {
+			p, valid := entry.apply(&s, kind, key, labels[key], port, err)
+			if p != nil {
 				problems = append(problems, *p)
+			}
+			if !valid {
+				invalid = append(invalid, *p)
 			}
 		}
 		pending = rest
@@ -47,33 +52,33 @@ func Parse(kind Kind, labels map[string]string) (Settings, []Problem) {
 	for _, key := range pending {
 		problems = append(problems, unknown(key, labels[key]))
 	}
-	problems = append(problems, idle(kind, labels, s, problems)...)
+	problems = append(problems, idle(kind, labels, s, invalid)...)
 	problems = append(problems, overruled(labels)...)
-	slices.SortFunc(problems, func(a, b Problem) int { return strings.Compare(a.Key, b.Key) })
+	slices.SortStableFunc(problems, func(a, b Problem) int { return strings.Compare(a.Key, b.Key) })
 	return s, problems
 }
 
-// apply sets what one label says, or tells why it cannot.
-func (k Key) apply(s *Settings, kind Kind, key, value string, port uint16, portErr error) *Problem {
-	p := &Problem{Key: key, Value: value, InForce: k.Default}
+// apply sets what one label says, or tells why it cannot. A valid label can have a problem too: what it counts as.
+func (k Key) apply(s *Settings, kind Kind, key, value string, port uint16, portErr error) (p *Problem, valid bool) {
+	p = &Problem{Key: key, Value: value, InForce: k.Default}
 	switch {
 	case portErr != nil:
 		p.Reason, p.InForce = portErr.Error(), "nothing"
-		return p
+		return p, false
 	case !k.AppliesTo(kind):
 		p.Reason, p.InForce = fmt.Sprintf("has no meaning on a %s, only on %s", kind, list(k.On, "and")), "nothing"
-		return p
+		return p, false
 	}
 	note, err := k.set(s, port, value)
 	switch {
 	case err != nil:
 		p.Reason = "expected " + k.Expected
-		return p
+		return p, false
 	case note != "":
 		p.Reason, p.InForce = "expected "+k.Expected, "it "+note
-		return p
+		return p, true
 	}
-	return nil
+	return nil, true
 }
 
 func unknown(key, value string) Problem {

@@ -175,3 +175,11 @@ func TestCombinations(t *testing.T) {
 		})
 	}
 }
+
+// TestIdleInOldSpelling: who is told what a number counts as is told too that it does nothing.
+func TestIdleInOldSpelling(t *testing.T) {
+	_, problems := Parse(Service, map[string]string{"traffic.fault.delay.time": "3000", "traffic.port.80": "http"})
+	if len(problems) != 2 || !strings.Contains(problems[0].InForce, "counts as 3s") || !strings.Contains(problems[1].Reason, "traffic.fault.delay.percentage") {
+		t.Errorf("%v", problems)
+	}
+}
