@@ -201,9 +201,28 @@ func TestUninjected(t *testing.T) {
 	injected := map[string]string{label.ProxyAnnotation: "v1"}
 	tests := []struct {
 		name   string
+		config Config
 		change func(deployment *appsv1.Deployment, pod *corev1.Pod)
 		want   string
 	}{
+		{
+			name: "labels are not copied, so the one on the workload does nothing", config: Config{TemplatesOnly: true},
+			change: func(*appsv1.Deployment, *corev1.Pod) {},
+			want:   "it is not copied to pod templates in this cluster: set it in the labels of the pod template",
+		},
+		{
+			name: "labels are not copied, the template has its own", want: restart, config: Config{TemplatesOnly: true},
+			change: func(_ *appsv1.Deployment, p *corev1.Pod) { p.Labels = map[string]string{label.EnabledKey: "true"} },
+		},
+		{
+			name: "a namespace of the system", config: Config{NeverInjected: []string{"kube-system", "default"}},
+			change: func(*appsv1.Deployment, *corev1.Pod) {}, want: "pods of namespace default are never injected",
+		},
+		{
+			name: "a namespace of the system, the template has the label", config: Config{NeverInjected: []string{"default"}, TemplatesOnly: true},
+			change: func(_ *appsv1.Deployment, p *corev1.Pod) { p.Labels = map[string]string{label.EnabledKey: "true"} },
+			want:   "pods of namespace default are never injected",
+		},
 		{name: "labelled, and neither template nor pods know", want: relabel, change: func(*appsv1.Deployment, *corev1.Pod) {}},
 		{name: "the template has the label, its pods are older than the webhook", want: restart, change: func(_ *appsv1.Deployment, p *corev1.Pod) {
 			p.Labels = map[string]string{label.EnabledKey: "true"}
@@ -225,6 +244,7 @@ func TestUninjected(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			m := shop()
+			m.config = test.config
 			deployment := &appsv1.Deployment{ObjectMeta: meta("web", label.EnabledKey, "true")}
 			pod := &corev1.Pod{ObjectMeta: controlledBy(meta("web-1"), ReplicaSet, "web-a")}
 			test.change(deployment, pod)

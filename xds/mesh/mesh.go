@@ -19,6 +19,10 @@ type Config struct {
 	KubernetesAPI bool
 	// Collector says that there is one for what labels trace.
 	Collector bool
+	// NeverInjected are the namespaces whose pods the webhook never gets.
+	NeverInjected []string
+	// TemplatesOnly says that a workload's label is not copied to its pod template, where it counts.
+	TemplatesOnly bool
 }
 
 // A Mesh is the model of a cluster. It is owned by one goroutine.

@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/kubernetes-traffic-manager/traffic/xds/envoy"
+	"github.com/kubernetes-traffic-manager/traffic/xds/label"
 	"github.com/kubernetes-traffic-manager/traffic/xds/mesh"
 )
 
@@ -31,6 +33,11 @@ func parseFlags(args []string, output io.Writer) (config, error) {
 	flags.StringVar(&c.namespace, "namespace", "", "namespace of the release, where the Lease is (required)")
 	flags.Var(&c.envoy.AccessLog, "access-log", "what proxies log of open ports: all, errors or off")
 	flags.BoolVar(&c.mesh.KubernetesAPI, "open-kubernetes-api", true, "open the Kubernetes API where no label says otherwise")
+	flags.Func("never-injected", "namespaces whose pods the webhook never gets, separated by commas", func(text string) error {
+		c.mesh.NeverInjected = strings.Split(text, ",")
+		return nil
+	})
+	copies := flags.Bool("copy-workload-label", true, "whether the webhook copies "+label.EnabledKey+" from workloads to their pod templates")
 	flags.Var(&c.envoy.Collector.Kind, "tracing-kind", "what collects the spans of traced requests: zipkin or otlp (OpenTelemetry over gRPC)")
 	flags.Var(&c.envoy.Collector.Address, "tracing-address", "host:port of the collector; empty for none")
 	flags.StringVar(&c.envoy.ClusterDomain, "cluster-domain", envoy.DefaultClusterDomain, "what the names of Services end in")
@@ -51,6 +58,7 @@ func parseFlags(args []string, output io.Writer) (config, error) {
 	if wrong := validation.IsDNS1123Subdomain(c.envoy.ClusterDomain); wrong != nil {
 		return c, fmt.Errorf("--cluster-domain=%q is no domain: %s", c.envoy.ClusterDomain, wrong[0])
 	}
+	c.mesh.TemplatesOnly = !*copies
 	c.mesh.Collector = c.envoy.Collector.Address != envoy.CollectorAddress{}
 	return c, nil
 }

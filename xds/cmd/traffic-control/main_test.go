@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -45,6 +46,18 @@ func TestWrongCalls(t *testing.T) {
 				t.Errorf("exit %d, want %d with %q:\n%s", code, test.code, test.says, &output)
 			}
 		})
+	}
+}
+
+// TestFlagsOfInjection: the advice to a workload without Envoy is right only if the model knows what the webhook does.
+func TestFlagsOfInjection(t *testing.T) {
+	c, err := parseFlags([]string{"--namespace=x"}, io.Discard)
+	if err != nil || c.mesh.TemplatesOnly || len(c.mesh.NeverInjected) > 0 {
+		t.Errorf("by default: %+v, %v", c.mesh, err)
+	}
+	c, err = parseFlags([]string{"--namespace=x", "--copy-workload-label=false", "--never-injected=kube-system,x"}, io.Discard)
+	if err != nil || !c.mesh.TemplatesOnly || !slices.Equal(c.mesh.NeverInjected, []string{"kube-system", "x"}) {
+		t.Errorf("got %+v, %v", c.mesh, err)
 	}
 }
 
