@@ -5,10 +5,12 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"strings"
+	"time"
 
 	eventsv1 "k8s.io/api/events/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/kubernetes-traffic-manager/traffic/xds/mesh"
 )
@@ -20,6 +22,8 @@ const (
 	rejectionsPerSecond, rejectionBurst = 1, 20
 	// mostRefusers is how many namespaces an owner is told of for one version.
 	mostRefusers = 3
+	// What was told is remembered of the latest resources, and for as long as the API server keeps an Event.
+	mostRejected, rejectedFor = 4096, time.Hour
 )
 
 // A Rejection is a version of an Envoy resource that a proxy refused: the proxy goes on with what it had.
@@ -32,9 +36,9 @@ type Rejection struct {
 	Proxy mesh.Object
 }
 
-// A resource is what has one version at a time.
+// A resource is what has one version at a time. That of an owner's successor of the same name is another.
 type resource struct {
-	owner mesh.Object
+	owner types.UID
 	name  string
 }
 
@@ -56,13 +60,17 @@ func (r *Reporter) Reject(x Rejection) {
 	if x.Owner == (mesh.Object{}) {
 		return
 	}
+	id := resource{r.config.Reference(x.Owner).UID, x.Resource}
+	if id.owner == "" {
+		return // it is gone
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	id := resource{x.Owner, x.Resource}
-	told, ok := r.rejected[id]
+	known, ok := r.rejected.Get(id)
+	told, _ := known.(refusers)
 	if !ok || told.version != x.Version {
 		told = refusers{x.Version, map[string]bool{}}
-		r.rejected[id] = told
+		r.rejected.Add(id, told, rejectedFor)
 	}
 	namespace := x.Proxy.Namespace
 	if told.namespaces[namespace] || namespace != x.Owner.Namespace && len(told.namespaces) >= mostRefusers {
@@ -82,7 +90,9 @@ func (r *Reporter) workRejections(ctx context.Context) {
 		if r.rejectionLimiter.Wait(ctx) == nil { // otherwise ctx has ended
 			if err := r.tellRejection(ctx, x); err != nil {
 				r.config.Logger.Warn("event not written", "object", x.Owner.String(), "resource", x.Resource, "error", err)
-				r.rejections.AddAfter(x, quietFor)
+				if !hopeless(err) {
+					r.rejections.AddAfter(x, quietFor)
+				}
 			}
 		}
 		r.rejections.Done(x)

@@ -1,17 +1,21 @@
 package report
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 	"unicode/utf8"
 
+	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/validation"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	clienttesting "k8s.io/client-go/testing"
 
@@ -83,7 +87,7 @@ func TestRejection(t *testing.T) {
 func TestFalseRejection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI()
-		r, stop := a.replica(t, "one")
+		r, stop := a.leader(t)
 		defer stop()
 		reject := func(namespace string) {
 			r.Reject(Rejection{Owner: web("ledger"), Resource: "Listener 10.96.0.1:80", Version: "v1", Proxy: proxyOf(namespace, "x")})
@@ -110,9 +114,8 @@ func TestFalseRejection(t *testing.T) {
 func TestManyRejections(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI()
-		r, stop := a.replica(t, "one")
+		r, stop := a.leader(t)
 		defer stop()
-		time.Sleep(time.Minute) // it leads
 		for i := range 10_000 {
 			r.Reject(Rejection{Owner: web("a"), Resource: fmt.Sprint("Listener ", i), Version: "v1", Proxy: proxyOf("dev", "x")})
 		}
@@ -126,4 +129,80 @@ func TestManyRejections(t *testing.T) {
 			t.Errorf("the label waits; sent: %q", sent)
 		}
 	})
+}
+
+// TestRejectionsAreForgotten: Services come and go for months, and so does what was told about them. A new one of an old
+// name is told anew, and so is one that is refused after its Event has expired.
+func TestRejectionsAreForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAPI()
+		r, stop := a.leader(t)
+		defer stop()
+		reject := func(name string) {
+			r.Reject(Rejection{Owner: web(name), Resource: "Listener 10.96.0.1:80", Version: "v1", Proxy: proxyOf("dev", "x")})
+		}
+		told := func(what string, want int) {
+			t.Helper()
+			time.Sleep(time.Second)
+			if sent := a.take(); len(sent) != want {
+				t.Errorf("%s: %d events, want %d: %q", what, len(sent), want, sent)
+			}
+		}
+		reject("a")
+		told("refused", 1)
+		time.Sleep(50 * time.Minute)
+		reject("a")
+		told("told already", 0)
+		time.Sleep(10 * time.Minute)
+		reject("a")
+		told("the Event has expired", 1)
+		a.uid.Store("another-")
+		reject("a")
+		told("another Service of that name", 1)
+		a.uid.Store("")
+		reject("b")
+		told("it is gone", 0)
+		a.uid.Store("uid-")
+		for i := range 3 * mostRejected {
+			reject(fmt.Sprint("web-", i))
+		}
+		if got := len(r.rejected.Keys()); got > mostRejected {
+			t.Errorf("%d are remembered, want at most %d", got, mostRejected)
+		}
+	})
+}
+
+// TestHopelessEvents: an Event that the API server will never take is not tried, and logged, every minute for ever.
+func TestHopelessEvents(t *testing.T) {
+	events := eventsv1.Resource("events")
+	terminating := apierrors.NewForbidden(events, "x", errors.New("the namespace is being terminated"))
+	terminating.ErrStatus.Details.Causes = []metav1.StatusCause{{Type: corev1.NamespaceTerminatingCause}}
+	for name, test := range map[string]struct {
+		err      error
+		attempts int
+	}{
+		"the namespace is gone":             {apierrors.NewNotFound(corev1.Resource("namespaces"), "default"), 2},
+		"the namespace is being terminated": {terminating, 2},
+		"the Event is invalid":              {apierrors.NewInvalid(eventsv1.SchemeGroupVersion.WithKind("Event").GroupKind(), "x", nil), 2},
+		"a right is missing":                {apierrors.NewForbidden(events, "x", errors.New("no such right")), 12},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				a := newAPI()
+				var attempts atomic.Int64
+				a.PrependReactor("create", "events", func(clienttesting.Action) (bool, runtime.Object, error) {
+					attempts.Add(1)
+					return true, nil, test.err
+				})
+				r, stop := a.leader(t)
+				defer stop()
+				r.Reject(Rejection{Owner: web("a"), Resource: "Listener 10.96.0.1:80", Version: "v1", Proxy: proxyOf("dev", "x")})
+				r.Report(web("a"), []label.Problem{problem("traffic.port.80", "x")})
+				time.Sleep(5*time.Minute + 30*time.Second)
+				if got := int(attempts.Load()); got != test.attempts {
+					t.Errorf("%d attempts to write two Events, want %d", got, test.attempts)
+				}
+			})
+		})
+	}
 }

@@ -14,7 +14,9 @@ import (
 	"golang.org/x/time/rate"
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/cache"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/util/workqueue"
 
@@ -44,7 +46,7 @@ type Config struct {
 	Namespace string
 	// Identity is this replica's name in the Lease.
 	Identity string
-	// Reference names an object as Events do, with its UID.
+	// Reference names an object as Events do, with its UID, which is empty if the object is gone.
 	Reference func(mesh.Object) *corev1.ObjectReference
 	Logger    *slog.Logger
 }
@@ -62,7 +64,7 @@ type Reporter struct {
 	leading  bool
 	problems map[mesh.Object][]label.Problem
 	told     map[mesh.Object]map[string]telling // by label key
-	rejected map[resource]refusers
+	rejected *cache.LRUExpireCache              // refusers by resource
 }
 
 // A telling is the last Event about a label of an object.
@@ -81,7 +83,7 @@ func New(c Config) *Reporter {
 		rejections: workqueue.NewTypedDelayingQueue[Rejection](),
 		problems:   map[mesh.Object][]label.Problem{},
 		told:       map[mesh.Object]map[string]telling{},
-		rejected:   map[resource]refusers{},
+		rejected:   cache.NewLRUExpireCache(mostRejected),
 
 		rejectionLimiter: rate.NewLimiter(rejectionsPerSecond, rejectionBurst),
 	}
@@ -153,11 +155,19 @@ func (r *Reporter) work(ctx context.Context) {
 			}
 			if err := r.tell(ctx, o, key); err != nil {
 				r.config.Logger.Warn("event not written", "object", o.String(), "key", key, "error", err)
-				r.queue.AddAfter(o, quietFor)
+				if !hopeless(err) {
+					r.queue.AddAfter(o, quietFor)
+				}
 			}
 		}
 		r.queue.Done(o)
 	}
+}
+
+// hopeless tells whether the API server will not take the Event later either: its namespace is gone or going, or it wants
+// another Event.
+func hopeless(err error) bool {
+	return apierrors.IsNotFound(err) || apierrors.IsInvalid(err) || apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause)
 }
 
 // due returns the label keys of an object about which there is something new to tell, and forgets what is fixed.

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -29,10 +30,13 @@ type api struct {
 	*fake.Clientset
 	mu   sync.Mutex
 	sent []*eventsv1.Event
+	// uid is how the UIDs of objects begin; empty if there are none.
+	uid atomic.Value
 }
 
 func newAPI() *api {
 	a := &api{Clientset: fake.NewClientset()}
+	a.uid.Store("uid-")
 	a.PrependReactor("create", "events", func(action clienttesting.Action) (bool, runtime.Object, error) {
 		e := action.(clienttesting.CreateAction).GetObject().(*eventsv1.Event)
 		a.mu.Lock()
@@ -61,7 +65,11 @@ func (a *api) reporter(name string) *Reporter {
 	return New(Config{
 		Client: a, Namespace: "traffic-system", Identity: name, Logger: slog.New(slog.DiscardHandler),
 		Reference: func(o mesh.Object) *corev1.ObjectReference {
-			return &corev1.ObjectReference{Kind: o.Kind, Namespace: o.Namespace, Name: o.Name, UID: types.UID("uid-" + o.Name)}
+			r := &corev1.ObjectReference{Kind: o.Kind, Namespace: o.Namespace, Name: o.Name}
+			if prefix := a.uid.Load().(string); prefix != "" {
+				r.UID = types.UID(prefix + o.Name)
+			}
+			return r
 		},
 	})
 }
@@ -85,6 +93,7 @@ func (a *api) leader(t *testing.T) (*Reporter, func()) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	running.Go(func() { r.work(ctx) })
+	running.Go(func() { r.workRejections(ctx) })
 	running.Go(func() { r.lead(ctx) })
 	return r, func() { cancel(); r.queue.ShutDown(); r.rejections.ShutDown(); running.Wait() }
 }

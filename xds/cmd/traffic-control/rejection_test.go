@@ -33,7 +33,7 @@ func TestRejectionBecomesAnEvent(t *testing.T) {
 	reporter := report.New(report.Config{
 		Client: client, Namespace: "traffic-system", Identity: "one", Logger: log,
 		Reference: func(o mesh.Object) *corev1.ObjectReference {
-			return &corev1.ObjectReference{Kind: o.Kind, Name: o.Name}
+			return &corev1.ObjectReference{Kind: o.Kind, Name: o.Name, UID: "1"}
 		},
 	})
 	ctx, stop := context.WithCancel(t.Context())
