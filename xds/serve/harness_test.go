@@ -153,8 +153,13 @@ func (s *testServer) mail(proxy Identity) int {
 	return n
 }
 
-// writeCertificate writes a self-signed certificate and its key.
+// writeCertificate writes a self-signed certificate of an hour and its key.
 func writeCertificate(t testing.TB, dir, name string) (certFile, keyFile string, roots *x509.CertPool) {
+	t.Helper()
+	return writeCertificateUntil(t, dir, name, time.Now().Add(time.Hour))
+}
+
+func writeCertificateUntil(t testing.TB, dir, name string, until time.Time) (certFile, keyFile string, roots *x509.CertPool) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -162,7 +167,7 @@ func writeCertificate(t testing.TB, dir, name string) (certFile, keyFile string,
 	}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: until,
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)

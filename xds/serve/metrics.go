@@ -19,7 +19,7 @@ type metrics struct {
 	applied    prometheus.Histogram
 }
 
-func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
+func newMetrics(registerer prometheus.Registerer, c *certificate) (*metrics, error) {
 	byType := func(name, help string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, []string{"type"})
 	}
@@ -47,8 +47,12 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 			Buckets: prometheus.ExponentialBuckets(0.001, 2, 14), // 1 ms to 8 s
 		}),
 	}
+	expiration := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "traffic_control_certificate_expiration_timestamp_seconds",
+		Help: "When the certificate that is served ends to be valid, in seconds since 1970.",
+	}, c.expiration)
 	for _, c := range []prometheus.Collector{
-		m.proxies, m.responses, m.resources, m.bytes, m.rejections, m.refusals, m.deadlines, m.applied,
+		expiration, m.proxies, m.responses, m.resources, m.bytes, m.rejections, m.refusals, m.deadlines, m.applied,
 	} {
 		if err := registerer.Register(c); err != nil {
 			return nil, fmt.Errorf("register a metric: %w", err)

@@ -82,7 +82,7 @@ func TestNewNamesWhatIsMissing(t *testing.T) {
 	whole := func() Config {
 		return Config{Authenticator: fakeTokens{}, CertFile: certFile, KeyFile: keyFile, Registerer: prometheus.NewRegistry()}
 	}
-	if _, err := newMetrics(taken); err != nil {
+	if _, err := newMetrics(taken, nil); err != nil {
 		t.Fatal(err)
 	}
 	for field, spoil := range map[string]func(*Config){

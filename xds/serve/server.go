@@ -68,10 +68,11 @@ const (
 
 // A Server is a delta ADS server: it keeps the published resources and brings every connected proxy to them.
 type Server struct {
-	config     Config
-	metrics    *metrics
-	store      *store
-	newStreams *rate.Limiter
+	config      Config
+	certificate *certificate
+	metrics     *metrics
+	store       *store
+	newStreams  *rate.Limiter
 	// refusals limits the log lines about them.
 	refusals *rate.Limiter
 	// rejections limits those of each pod.
@@ -123,19 +124,20 @@ func newServer(c Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	m, err := newMetrics(c.Registerer)
+	m, err := newMetrics(c.Registerer, pair)
 	if err != nil {
 		return nil, fmt.Errorf("registry: %w", err)
 	}
 	s := &Server{
-		config:     c,
-		metrics:    m,
-		store:      newStore(),
-		newStreams: rate.NewLimiter(c.NewStreams, max(1, int(c.NewStreams))),
-		refusals:   rate.NewLimiter(refusalLines, refusalLinesBurst),
-		rejections: newLimiters(rejectionsPerProxy, rejectionsBurst),
-		census:     census{most: cmp.Or(c.StreamsPerPod, streamsPerPod), count: map[string]int{}},
-		stop:       make(chan struct{}),
+		config:      c,
+		certificate: pair,
+		metrics:     m,
+		store:       newStore(),
+		newStreams:  rate.NewLimiter(c.NewStreams, max(1, int(c.NewStreams))),
+		refusals:    rate.NewLimiter(refusalLines, refusalLinesBurst),
+		rejections:  newLimiters(rejectionsPerProxy, rejectionsBurst),
+		census:      census{most: cmp.Or(c.StreamsPerPod, streamsPerPod), count: map[string]int{}},
+		stop:        make(chan struct{}),
 	}
 	s.grpc = grpc.NewServer(s.options(pair)...)
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(s.grpc, &service{Server: s})
@@ -188,6 +190,9 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	})
 	return group.Wait()
 }
+
+// Check reports why no proxy would trust this server at a time: its certificate is not valid yet, or no more.
+func (s *Server) Check(now time.Time) error { return s.certificate.check(now) }
 
 // An Update is one change to the published resources. Each proxy sees it as a whole: new clusters before the routes that
 // use them, old ones removed after. A resource whose version is published already changes nothing, nor does the removal

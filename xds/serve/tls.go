@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"sync/atomic"
+	"time"
 
 	"google.golang.org/grpc/credentials"
 )
@@ -62,6 +63,20 @@ func (c *certificate) read() error {
 	c.last.Store(&pair)
 	return nil
 }
+
+// check reports why no proxy would trust what is served. It reads the files again: a server that nobody connects to would
+// not notice that its certificate was renewed.
+func (c *certificate) check(now time.Time) error {
+	_ = c.read() // the next handshake tells
+	leaf := c.last.Load().Leaf
+	if now.Before(leaf.NotBefore) || now.After(leaf.NotAfter) {
+		return fmt.Errorf("certificate %s: valid from %s to %s only", c.certFile, leaf.NotBefore.Format(time.RFC3339), leaf.NotAfter.Format(time.RFC3339))
+	}
+	return nil
+}
+
+// expiration is when what is served ends to be valid, in seconds since 1970.
+func (c *certificate) expiration() float64 { return float64(c.last.Load().Leaf.NotAfter.Unix()) }
 
 func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	if err := c.read(); err != nil {

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/grpc"
@@ -98,6 +99,54 @@ func TestTheCertificateIsReloaded(t *testing.T) {
 	p.wantAll("route: r")
 	p.quiet()
 	s.connect(t, "b").quiet()
+}
+
+// A replica whose certificate no proxy trusts must not be called ready, and is so again when the certificate is renewed,
+// although nobody connects meanwhile.
+func TestAnExpiredCertificateIsTold(t *testing.T) {
+	dir := t.TempDir()
+	end := time.Now().Add(time.Hour).Truncate(time.Second)
+	certFile, keyFile, _ := writeCertificateUntil(t, dir, "traffic-control", end)
+	s := startServer(t, func(c *Config) { c.CertFile, c.KeyFile = certFile, keyFile })
+	checks := func(at time.Time, want string) {
+		t.Helper()
+		err := s.Check(at)
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("at %v: %v, want %q", at, err, want)
+		}
+	}
+	checks(time.Now(), "")
+	checks(time.Now().Add(-24*time.Hour), "valid from")
+	checks(end.Add(time.Second), "tls.crt: valid from")
+	if got := s.expiration(t); got != float64(end.Unix()) {
+		t.Errorf("the metric says %v, want %v", got, end.Unix())
+	}
+	renewed := end.Add(time.Hour)
+	writeCertificateUntil(t, dir, "traffic-control", renewed)
+	checks(end.Add(time.Second), "")
+	if got := s.expiration(t); got != float64(renewed.Unix()) {
+		t.Errorf("renewed, the metric says %v, want %v", got, renewed.Unix())
+	}
+	if err := os.WriteFile(certFile, []byte("broken"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	checks(time.Now(), "") // the last good one is served
+	checks(renewed.Add(time.Second), "valid from")
+}
+
+// expiration is what operators alert on.
+func (s *testServer) expiration(t *testing.T) float64 {
+	t.Helper()
+	families, err := s.registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == "traffic_control_certificate_expiration_timestamp_seconds" {
+			return f.GetMetric()[0].GetGauge().GetValue()
+		}
+	}
+	return 0
 }
 
 // presented is the certificate that a new connection sees.

@@ -110,7 +110,7 @@ func control(ctx context.Context, c config, log *slog.Logger) error {
 	group.Go(func() error { watcher.Run(ctx); return nil })
 	group.Go(func() error { return reporter.Run(ctx) })
 	group.Go(func() error { return server.Serve(ctx, xds) })
-	group.Go(func() error { return serveStatus(ctx, status, registry, watcher.Ready) })
+	group.Go(func() error { return serveStatus(ctx, status, registry, readiness(watcher.Ready, server.Check)) })
 	return group.Wait()
 }
 

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -98,10 +99,16 @@ func TestStatus(t *testing.T) {
 	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(prometheus.NewGauge(prometheus.GaugeOpts{Name: "traffic_test"}))
-	var ready atomic.Bool
+	var ready, expired atomic.Bool
+	check := readiness(ready.Load, func(time.Time) error {
+		if expired.Load() {
+			return errors.New("the certificate is not valid")
+		}
+		return nil
+	})
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error)
-	go func() { done <- serveStatus(ctx, l, registry, ready.Load) }()
+	go func() { done <- serveStatus(ctx, l, registry, check) }()
 
 	get := func(path string) (int, string) {
 		response, err := http.Get("http://" + l.Addr().String() + path)
@@ -116,18 +123,20 @@ func TestStatus(t *testing.T) {
 		return response.StatusCode, string(body)
 	}
 	for _, ask := range []struct {
-		path  string
-		ready bool
-		code  int
-		says  string
+		path           string
+		ready, expired bool
+		code           int
+		says           string
 	}{
-		{"/healthz", false, 200, "ok"},
-		{"/readyz", false, 503, "not all objects are known yet"},
-		{"/readyz", true, 200, "ok"},
-		{"/metrics", true, 200, "traffic_test 0"},
-		{"/debug/pprof/", true, 404, ""},
+		{"/healthz", false, true, 200, "ok"},
+		{"/readyz", false, false, 503, "not all objects are known yet"},
+		{"/readyz", true, false, 200, "ok"},
+		{"/readyz", true, true, 503, "the certificate is not valid"},
+		{"/metrics", true, false, 200, "traffic_test 0"},
+		{"/debug/pprof/", true, false, 404, ""},
 	} {
 		ready.Store(ask.ready)
+		expired.Store(ask.expired)
 		if code, body := get(ask.path); code != ask.code || !strings.Contains(body, ask.says) {
 			t.Errorf("%s when ready is %v: %d %q, want %d %q", ask.path, ask.ready, code, body, ask.code, ask.says)
 		}

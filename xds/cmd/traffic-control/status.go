@@ -12,13 +12,23 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// serveStatus answers those who watch the program, until ctx ends.
-func serveStatus(ctx context.Context, l net.Listener, registry *prometheus.Registry, ready func() bool) error {
+// readiness returns a check of what a proxy needs: that all is published, and that the server's certificate is valid.
+func readiness(published func() bool, certificate func(now time.Time) error) func() error {
+	return func() error {
+		if !published() {
+			return errors.New("not all objects are known yet")
+		}
+		return certificate(time.Now())
+	}
+}
+
+// serveStatus answers those who watch the program, until ctx ends. Ready reports why it is not.
+func serveStatus(ctx context.Context, l net.Listener, registry *prometheus.Registry, ready func() error) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if !ready() {
-			http.Error(w, "not all objects are known yet", http.StatusServiceUnavailable)
+		if err := ready(); err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
 			return
 		}
 		fmt.Fprintln(w, "ok")
