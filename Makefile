@@ -14,7 +14,7 @@ FUZZTIME  ?= 60s
 
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help check test bench images up demo down fuzz generate lint unit cluster
+.PHONY: help check test bench soak images up demo down fuzz generate lint unit cluster
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,9 +26,12 @@ check: lint unit
 test: check up ## Everything: check, then every test on real parts, the cluster included (needs root)
 	go test -p 1 -count=1 -timeout 60m -v ./tests/...
 
-bench: up ## Benchmarks: what injection adds to a pod's start, admission, redirect, control plane
+bench: up ## Benchmarks: pod start, admission, redirect, control plane, label to last proxy, what Envoy costs
 	go test -run '^$$' -bench . -benchmem ./...
-	go test -p 1 -count=1 -timeout 60m -run '^$$' -bench . ./tests/...
+	go test -p 1 -count=1 -timeout 60m -run '^$$' -bench . -skip '^BenchmarkSoak$$' ./tests/...
+
+soak: up ## A storm of label edits: 100 a second for half a minute, five times; fails unless every client ends up right
+	go test -count=1 -timeout 30m -run '^$$' -bench '^BenchmarkSoak$$' ./tests/bench
 
 images: ## Build the product's images without Docker and push them to REGISTRY, by default the local cluster's
 images: $(if $(filter localhost:%,$(REGISTRY)),cluster)

@@ -140,16 +140,23 @@ func median(all []time.Duration) time.Duration {
 
 func spread(all []time.Duration) time.Duration { return slices.Max(all) - slices.Min(all) }
 
+// kubeconfig is the file of the local cluster's administrator.
+func kubeconfig(b *testing.B) string {
+	b.Helper()
+	local, err := e2e.Cluster("../..")
+	if err != nil {
+		b.Fatal(err)
+	}
+	return local.Kubeconfig()
+}
+
 func newClient(b *testing.B) kubernetes.Interface {
-	local, err := e2e.Config("../..")
+	b.Helper()
+	config, err := clientcmd.BuildConfigFromFlags("", kubeconfig(b))
 	if err != nil {
 		b.Fatal(err)
 	}
-	config, err := clientcmd.BuildConfigFromFlags("", local.Kubeconfig)
-	if err != nil {
-		b.Fatal(err)
-	}
-	config.QPS, config.Burst = 100, 200
+	config.QPS, config.Burst = 1000, 2000
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		b.Fatal(err)
