@@ -90,6 +90,10 @@ func newAgent(c Config, client kubernetes.Interface, log *slog.Logger, in inFunc
 		},
 		repairer: &repairer{
 			in: in, cacheDir: c.CacheDir, netnsDir: c.NetnsDir,
+			connect: connectProbe{
+				service: c.Service, target: connectTarget, node: nodeReference(c.NodeName),
+				reporter: tell, metrics: m, log: log,
+			},
 			reporter: tell, metrics: m, log: log,
 		},
 	}

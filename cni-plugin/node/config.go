@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -31,9 +33,11 @@ type Config struct {
 	StrictStatus   bool
 	VerifyInterval time.Duration // between two looks at every injected pod; more than 0
 	UninstallWait  time.Duration // between removing the entry and the binary; 0 or more
-	Listen         string        // address of health, readiness and metrics
-	LogLevel       slog.Level
-	Kubeconfig     string // empty inside a cluster
+	// Service is the cluster IP and port of a Service, to find out what becomes of connections to it; not valid for none.
+	Service    netip.AddrPort
+	Listen     string // address of health, readiness and metrics
+	LogLevel   slog.Level
+	Kubeconfig string // empty inside a cluster
 }
 
 // ParseFlags reads the command line of traffic-node, without the program's name.
@@ -53,6 +57,7 @@ func ParseFlags(args []string, usage io.Writer) (Config, error) {
 	f.BoolVar(&c.StrictStatus, "strict-status", false, "let the node be NotReady when pods cannot be redirected")
 	f.DurationVar(&c.VerifyInterval, "verify-interval", time.Minute, "time between two looks at every injected pod")
 	f.DurationVar(&c.UninstallWait, "uninstall-wait", 5*time.Second, "time between removing the conflist entry and the binary")
+	f.TextVar(&c.Service, "service", kubernetesAPI(), "cluster IP and port of a Service, to find out what becomes of connections to it; empty for none")
 	f.StringVar(&c.Listen, "listen", ":18001", "address of /healthz, /readyz and /metrics")
 	f.TextVar(&c.LogLevel, "log-level", slog.LevelInfo, "debug, info, warn or error")
 	f.StringVar(&c.Kubeconfig, "kubeconfig", "", "kubeconfig file; empty inside a cluster")
@@ -101,4 +106,14 @@ func besideExecutable(name string) string {
 		return name
 	}
 	return filepath.Join(filepath.Dir(exe), name)
+}
+
+// kubernetesAPI is the Service of the API server as the kubelet tells every pod;
+// not valid outside a cluster, and where it is a name.
+func kubernetesAPI() netip.AddrPort {
+	address, err := netip.ParseAddrPort(net.JoinHostPort(os.Getenv("KUBERNETES_SERVICE_HOST"), os.Getenv("KUBERNETES_SERVICE_PORT")))
+	if err != nil {
+		return netip.AddrPort{}
+	}
+	return address
 }

@@ -11,6 +11,7 @@ import (
 const (
 	reasonContested = "RedirectContested"
 	reasonSettled   = "RedirectSettled"
+	reasonBypassed  = "RedirectBypassed"
 )
 
 // reporter tells whoever describes an object.

@@ -29,6 +29,7 @@ type repairer struct {
 	cacheDir string
 	netnsDir string
 	reporter
+	connect connectProbe
 	metrics *metrics
 	log     *slog.Logger
 
@@ -54,7 +55,7 @@ func (r *repairer) pass(pods []*corev1.Pod, backend string, all bool) error {
 	before := r.known
 	r.known = known{done: map[string]string{}, invalid: map[types.UID]string{}}
 	if all {
-		before.done = nil
+		before.done, r.connect.due = nil, true
 	}
 	var errs []error
 	injected, unseen := 0, 0
@@ -130,6 +131,7 @@ func (r *repairer) sandbox(pod *corev1.Pod, s sandbox, spec redirect.Spec, backe
 	err = r.in(path, backend, func(b apply.Backend, netns ns.NetNS) error {
 		err := b.Check(netns, spec)
 		if !errors.Is(err, apply.ErrDiffers) {
+			r.connect.look(netns)
 			return err
 		}
 		difference = err

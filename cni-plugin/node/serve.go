@@ -12,28 +12,30 @@ import (
 
 // metrics of the agent; package prometheus documents the kinds.
 type metrics struct {
-	registry *prometheus.Registry
-	ready    prometheus.Gauge
-	backend  *prometheus.GaugeVec
-	writes   *prometheus.CounterVec
-	repairs  *prometheus.CounterVec
-	injected prometheus.Gauge
-	unseen   prometheus.Gauge
-	seconds  prometheus.Histogram
+	registry  *prometheus.Registry
+	ready     prometheus.Gauge
+	backend   *prometheus.GaugeVec
+	writes    *prometheus.CounterVec
+	repairs   *prometheus.CounterVec
+	injected  prometheus.Gauge
+	unseen    prometheus.Gauge
+	rewritten prometheus.Gauge
+	seconds   prometheus.Histogram
 }
 
 func newMetrics() *metrics {
 	m := &metrics{
-		registry: prometheus.NewRegistry(),
-		ready:    prometheus.NewGauge(prometheus.GaugeOpts{Name: "traffic_node_ready", Help: "1 when a pod that starts now would be redirected."}),
-		backend:  prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "traffic_node_backend", Help: "1 for the back end that writes redirect rules."}, []string{"backend"}),
-		writes:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "traffic_node_writes_total", Help: "Files written for the container runtime: conflist or binary."}, []string{"file"}),
-		repairs:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "traffic_node_repairs_total", Help: "Pods whose rules were not those of their annotation, by result: repaired or failed."}, []string{"result"}),
-		injected: prometheus.NewGauge(prometheus.GaugeOpts{Name: "traffic_node_injected_pods", Help: "Injected pods of this node that have not ended."}),
-		unseen:   prometheus.NewGauge(prometheus.GaugeOpts{Name: "traffic_node_unseen_pods", Help: "Injected pods with an address whose network namespace was not found."}),
-		seconds:  prometheus.NewHistogram(prometheus.HistogramOpts{Name: "traffic_node_pass_seconds", Help: "Time of one look at files and pods.", Buckets: prometheus.ExponentialBuckets(0.0005, 4, 8)}),
+		registry:  prometheus.NewRegistry(),
+		ready:     prometheus.NewGauge(prometheus.GaugeOpts{Name: "traffic_node_ready", Help: "1 when a pod that starts now would be redirected."}),
+		backend:   prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "traffic_node_backend", Help: "1 for the back end that writes redirect rules."}, []string{"backend"}),
+		writes:    prometheus.NewCounterVec(prometheus.CounterOpts{Name: "traffic_node_writes_total", Help: "Files written for the container runtime: conflist or binary."}, []string{"file"}),
+		repairs:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "traffic_node_repairs_total", Help: "Pods whose rules were not those of their annotation, by result: repaired or failed."}, []string{"result"}),
+		injected:  prometheus.NewGauge(prometheus.GaugeOpts{Name: "traffic_node_injected_pods", Help: "Injected pods of this node that have not ended."}),
+		unseen:    prometheus.NewGauge(prometheus.GaugeOpts{Name: "traffic_node_unseen_pods", Help: "Injected pods with an address whose network namespace was not found."}),
+		rewritten: prometheus.NewGauge(prometheus.GaugeOpts{Name: "traffic_node_rewritten_connections", Help: "1 when something rewrites cluster IPs before connections can be redirected."}),
+		seconds:   prometheus.NewHistogram(prometheus.HistogramOpts{Name: "traffic_node_pass_seconds", Help: "Time of one look at files and pods.", Buckets: prometheus.ExponentialBuckets(0.0005, 4, 8)}),
 	}
-	m.registry.MustRegister(m.ready, m.backend, m.writes, m.repairs, m.injected, m.unseen, m.seconds)
+	m.registry.MustRegister(m.ready, m.backend, m.writes, m.repairs, m.injected, m.unseen, m.rewritten, m.seconds)
 	for _, result := range []string{"repaired", "failed"} {
 		m.repairs.WithLabelValues(result)
 	}

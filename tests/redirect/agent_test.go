@@ -44,21 +44,7 @@ const conflist = `{
 // A pod that the plugin missed waits, is repaired by the agent, and goes on; the
 // next pod is redirected by the plugin that the agent has chained.
 func TestMissedPodIsRepaired(t *testing.T) {
-	dir := t.TempDir()
-	config := node.Config{
-		NodeName: "node-1", DaemonSet: types.NamespacedName{Namespace: "traffic-system", Name: "traffic-node"},
-		ConfDir: filepath.Join(dir, "net.d"), BinDir: filepath.Join(dir, "bin"), CacheDir: filepath.Join(dir, "cache"), NetnsDir: filepath.Join(dir, "netns"),
-		Plugin: filepath.Join(bin, plugin.Type), Backend: apply.Auto, VerifyInterval: time.Hour, Listen: "127.0.0.1:0",
-	}
-	for _, d := range []string{config.ConfDir, config.BinDir, config.CacheDir, config.NetnsDir} {
-		if err := os.Mkdir(d, 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := os.WriteFile(filepath.Join(config.ConfDir, "10-net.conflist"), []byte(conflist), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	client := fake.NewClientset()
+	config, client := oneNode(t), fake.NewClientset()
 	w := newWorld(t, dualStack)
 	w.serve(w.outside, outside, redirect.VerifyPort)
 	w.serveEnvoy("web-0.shop")
@@ -75,7 +61,7 @@ func TestMissedPodIsRepaired(t *testing.T) {
 	if err := verifying.cmd.Wait(); err != nil {
 		t.Errorf("traffic-verify: %v", err)
 	}
-	awaitEvent(t, client, "web-0", "RedirectRepaired")
+	awaitEvent(t, client, "shop", "web-0", "RedirectRepaired")
 
 	next := newNamespace(t)
 	w.startPod(config, client, "web-1", next)
@@ -181,30 +167,30 @@ func startAgent(t *testing.T, c node.Config, client *fake.Clientset) {
 	t.Cleanup(func() { cancel(); running.Wait() })
 }
 
-// awaitEvent waits until the agent has told the pod.
-func awaitEvent(t *testing.T, client *fake.Clientset, pod, reason string) {
+// awaitEvent waits until the agent has told the object.
+func awaitEvent(t *testing.T, client *fake.Clientset, namespace, object, reason string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	w, err := client.EventsV1().Events("shop").Watch(ctx, metav1.ListOptions{})
+	w, err := client.EventsV1().Events(namespace).Watch(ctx, metav1.ListOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer w.Stop()
-	list, err := client.EventsV1().Events("shop").List(ctx, metav1.ListOptions{})
+	list, err := client.EventsV1().Events(namespace).List(ctx, metav1.ListOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	seen := list.Items
 	for {
 		for _, e := range seen {
-			if e.Regarding.Name == pod && e.Reason == reason {
+			if e.Regarding.Name == object && e.Reason == reason {
 				return
 			}
 		}
 		select {
 		case <-ctx.Done():
-			t.Fatalf("pod %s got no event %s", pod, reason)
+			t.Fatalf("%s got no event %s", object, reason)
 		case e := <-w.ResultChan():
 			if event, ok := e.Object.(*eventsv1.Event); ok {
 				seen = []eventsv1.Event{*event}
