@@ -79,6 +79,8 @@ func (c *cluster) whichRequestsAreSent(t *testing.T) {
 		{what: "a rollback drops the copy", update: "Deployment/web", patch: `{spec: {template: {metadata: {labels: {traffic.envoy.enabled: null}, annotations: null}}}}`, want: []string{load}},
 		{what: "the label goes", update: "Deployment/web", patch: `{metadata: {labels: {traffic.envoy.enabled: null}}}`, want: []string{warn, load}},
 		{what: "an unlabelled deployment changes", update: "Deployment/web", patch: `{spec: {replicas: 1}}`},
+		{what: "its exclusions", update: "Deployment/web", patch: `{spec: {template: {metadata: {annotations: {traffic.envoy.exclude-port: "1"}}}}}`, want: []string{warn}},
+		{what: "another change of it", update: "Deployment/web", patch: `{spec: {replicas: 2}}`},
 		{what: "a labelled daemon set", object: daemonSet, want: []string{warn, load}},
 		{what: "a job", object: job, want: []string{warn, load}},
 		{what: "a cron job", object: cronJob, want: []string{warn, load}},
