@@ -189,16 +189,17 @@ func TestEventOfANamespace(t *testing.T) {
 func TestRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI()
-		refuse := true
+		var refuse atomic.Bool
+		refuse.Store(true)
 		a.PrependReactor("create", "events", func(clienttesting.Action) (bool, runtime.Object, error) {
-			return refuse, nil, errors.New("not now")
+			return refuse.Load(), nil, errors.New("not now")
 		})
 		r, stop := a.leader(t)
 		defer stop()
 		r.Report(web("a"), []label.Problem{problem("traffic.port.80", "x")})
 		time.Sleep(time.Second)
 		check(t, "refused", a.take())
-		refuse = false
+		refuse.Store(false)
 		time.Sleep(quietFor)
 		check(t, "taken", a.take(), `Service/a: label traffic.port.80="x": no good; in force: nothing`)
 	})
