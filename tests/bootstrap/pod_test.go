@@ -117,7 +117,10 @@ func (s *sandbox) run(t *testing.T, pod *corev1.Pod, folder string, wrap ...stri
 
 // expand puts in what the kubelet knows, and the folders that stand for the volumes.
 func expand(pod *corev1.Pod, ip, folder string) *strings.Replacer {
-	pairs := []string{"$(POD_NAME)", pod.Name, "$(POD_NAMESPACE)", pod.Namespace, "$(POD_IP)", ip}
+	pairs := []string{
+		"$(POD_NAME)", pod.Name, "$(POD_NAMESPACE)", pod.Namespace, "$(POD_IP)", ip,
+		"$(SERVICE_NAME)", pod.Annotations[inject.ServiceAnnotation],
+	}
 	for _, mount := range pod.Spec.InitContainers[0].VolumeMounts {
 		pairs = append(pairs, mount.MountPath+"/", filepath.Join(folder, mount.Name)+"/")
 	}
