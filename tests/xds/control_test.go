@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -43,14 +44,15 @@ type control struct {
 	rejections []serve.Rejection
 }
 
-// onlyToken accepts the sidecar's token.
-type onlyToken struct{}
+// podTokens accepts the tokens of pods.
+type podTokens struct{}
 
-func (onlyToken) Authenticate(_ context.Context, got string) (serve.Identity, error) {
-	if got != token {
-		return serve.Identity{}, fmt.Errorf("%w: not the sidecar's", serve.ErrRefused)
+func (podTokens) Authenticate(_ context.Context, got string) (serve.Identity, error) {
+	pod, ok := strings.CutPrefix(got, tokenOf)
+	if !ok {
+		return serve.Identity{}, fmt.Errorf("%w: not a pod's", serve.ErrRefused)
 	}
-	return serve.Identity{Namespace: "default", ServiceAccount: "default", Pod: "client-0", UID: "1", NodeID: nodeID}, nil
+	return serve.Identity{Namespace: "default", ServiceAccount: "default", Pod: pod, UID: pod, NodeID: pod + ".default"}, nil
 }
 
 func startControl(t *testing.T, w *world) *control {
@@ -72,7 +74,7 @@ func (c *control) start(t *testing.T) {
 	t.Helper()
 	c.registry = prometheus.NewRegistry()
 	server, err := serve.New(serve.Config{
-		Authenticator: onlyToken{}, CertFile: c.certFile, KeyFile: c.keyFile, Registerer: c.registry,
+		Authenticator: podTokens{}, CertFile: c.certFile, KeyFile: c.keyFile, Registerer: c.registry,
 		Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
 		OnReject: func(r serve.Rejection) {
 			c.mu.Lock()

@@ -31,8 +31,9 @@ const binary = "../../.local/bin/envoy"
 
 const (
 	proxyUID = 1337
-	nodeID   = "client-0.default"
-	token    = "the-token-of-client-0"
+
+	// tokenOf begins the token of each pod.
+	tokenOf = "the-token-of-"
 )
 
 // A sidecar is a running Envoy with the pod's redirect around it.
@@ -40,13 +41,20 @@ type sidecar struct {
 	*world
 	admin *http.Client
 	log   *output
+	pid   int
 	end   func()
 }
 
 // startSidecar injects a pod, redirects its connections, and runs its Envoy against a control plane.
 func startSidecar(t *testing.T, w *world, c *control) *sidecar {
 	t.Helper()
-	pod := injected(t, inject.Config{
+	return startEnvoy(t, w, c, binary, "client-0")
+}
+
+// startEnvoy is a sidecar of that pod with that program.
+func startEnvoy(t *testing.T, w *world, c *control, binary, name string) *sidecar {
+	t.Helper()
+	pod := injected(t, name, inject.Config{
 		ProxyImage: "envoy:test", VerifyImage: "verify:test", ImagePullPolicy: corev1.PullIfNotPresent, Verify: true,
 		ProxyUID: proxyUID, ProxyPort: 10000, StatsPort: 8900, Concurrency: 1, LogLevel: "warning", IPv6: true,
 		OutboundPolicy: inject.Block, ControlHost: "localhost", ControlPort: c.port, CA: c.ca,
@@ -66,6 +74,7 @@ func startSidecar(t *testing.T, w *world, c *control) *sidecar {
 		Credential: &syscall.Credential{Uid: proxyUID, Gid: proxyUID}, Pdeathsig: syscall.SIGKILL,
 	}
 	inside(t, w.pod, command.Start)
+	s.pid = command.Process.Pid
 	s.end = sync.OnceFunc(func() {
 		_ = command.Process.Kill()
 		_ = command.Wait()
@@ -92,9 +101,9 @@ func startSidecar(t *testing.T, w *world, c *control) *sidecar {
 }
 
 // injected is the pod as the webhook makes it.
-func injected(t *testing.T, c inject.Config) *corev1.Pod {
+func injected(t *testing.T, name string, c inject.Config) *corev1.Pod {
 	t.Helper()
-	raw := []byte(`{"metadata":{"name":"client-0","namespace":"default"},"spec":{"containers":[{"name":"app","image":"app"}]}}`)
+	raw := fmt.Appendf(nil, `{"metadata":{"name":%q,"namespace":"default"},"spec":{"containers":[{"name":"app","image":"app"}]}}`, name)
 	injector, err := inject.New(c)
 	if err != nil {
 		t.Fatal(err)
@@ -154,7 +163,7 @@ func mounted(t *testing.T, pod *corev1.Pod) (folder string, args, environment []
 		}
 		secret := paths.Replace(pod.Annotations[inject.TokenFileAnnotation])
 		for name, content := range map[string]string{
-			v.Projected.Sources[0].ServiceAccountToken.Path:  token,
+			v.Projected.Sources[0].ServiceAccountToken.Path:  tokenOf + pod.Name,
 			v.Projected.Sources[1].DownwardAPI.Items[0].Path: secret,
 		} {
 			if err := os.WriteFile(filepath.Join(folder, v.Name, name), []byte(content), 0o644); err != nil {

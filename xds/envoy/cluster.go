@@ -64,7 +64,7 @@ func toEndpoints(c *clusterv3.Cluster, p mesh.Port) {
 
 // upstreamOptions says for each protocol how proxies speak to endpoints.
 func upstreamOptions() (map[label.Protocol]map[string]*anypb.Any, error) {
-	http1, http2 := &corev3.Http1ProtocolOptions{}, &corev3.Http2ProtocolOptions{}
+	http1, http2 := &corev3.Http1ProtocolOptions{}, http2Options()
 	options := map[label.Protocol]*upstreamsv3.HttpProtocolOptions{
 		// As the client speaks: what worked without a proxy works with one.
 		label.HTTP: {UpstreamProtocolOptions: &upstreamsv3.HttpProtocolOptions_UseDownstreamProtocolConfig{
@@ -87,6 +87,18 @@ func upstreamOptions() (map[label.Protocol]map[string]*anypb.Any, error) {
 		packed[protocol] = map[string]*anypb.Any{"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": config}
 	}
 	return packed, nil
+}
+
+// http2Options bound how much of a stream Envoy keeps for who does not read it, and let no such stream stop the others of
+// its connection: there is room for as many as a connection may have, which is 1,024. By default it is room for one and a
+// half, and all clients in a pod share a connection to an endpoint.
+func http2Options() *corev3.Http2ProtocolOptions {
+	const streams, window = 1024, 1 << 20
+	return &corev3.Http2ProtocolOptions{
+		MaxConcurrentStreams:        wrapperspb.UInt32(streams),
+		InitialStreamWindowSize:     wrapperspb.UInt32(window),
+		InitialConnectionWindowSize: wrapperspb.UInt32(streams * window),
+	}
 }
 
 func endpoints(p mesh.Port) *endpointv3.ClusterLoadAssignment {

@@ -93,7 +93,8 @@ func (t *Translator) connectionManager(p mesh.Port) *hcmv3.HttpConnectionManager
 				MatchPattern: &matcherv3.StringMatcher_Prefix{Prefix: "TLS/"}, IgnoreCase: true,
 			}},
 		},
-		UpgradeConfigs: t.upgrades,
+		Http2ProtocolOptions: http2Options(),
+		UpgradeConfigs:       t.upgrades,
 		// The request's timeout is the route's: a stream may be silent for longer than Envoy's five minutes.
 		StreamIdleTimeout: durationpb.New(0),
 		// The server decides whether it wants the body.
