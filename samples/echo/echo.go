@@ -39,13 +39,14 @@ func newEcho(c config) *echo {
 
 func (e *echo) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Echo-Pod", e.pod)
+	w.Header().Set("Content-Type", "text/plain") // of what is echoed, a browser shall run nothing
 	switch r.URL.Path {
 	case "/count":
 		fmt.Fprintln(w, e.count(r.FormValue("id"), 0))
 	case "/headers":
 		for _, name := range slices.Sorted(maps.Keys(r.Header)) {
 			for _, value := range r.Header[name] {
-				fmt.Fprintf(w, "%s: %s\n", name, value)
+				fmt.Fprintf(w, "%s: %s\n", name, value) //nolint:gosec // G705: plain text
 			}
 		}
 	default:
@@ -136,7 +137,7 @@ func (e *echo) answer(w http.ResponseWriter, r *http.Request) {
 	}
 	if wish.bytes == 0 {
 		w.WriteHeader(status)
-		fmt.Fprintf(w, "%s: %s %s, %d bytes\n", e.pod, r.Method, r.URL.Path, received)
+		fmt.Fprintf(w, "%s: %s %s, %d bytes\n", e.pod, r.Method, r.URL.Path, received) //nolint:gosec // G705: plain text
 		return
 	}
 	w.Header().Set("Content-Length", strconv.FormatInt(wish.bytes, 10))
