@@ -1,12 +1,11 @@
 package xds_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
-	corev1 "k8s.io/api/core/v1"
-	discoveryv1 "k8s.io/api/discovery/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"golang.org/x/tools/txtar"
 	"pgregory.net/rapid"
 
 	"github.com/kubernetes-traffic-manager/traffic/xds/envoy"
@@ -76,34 +75,19 @@ func accepted(kind label.Kind, key, value string) bool {
 // shop is a Service and a pod that have a port open, and their Deployment. It returns the resources, and the keys that
 // have a problem on the object of the kind.
 func shop(t *testing.T, kind label.Kind, labels map[string]string) (map[envoy.Key]envoy.Resource, map[string]bool) {
-	p := newPlayer(t)
-	meta := func(of label.Kind, with ...string) metav1.ObjectMeta {
-		m := *benchMeta(0, with...)
-		if of == kind {
-			for key, value := range labels {
-				metav1.SetMetaDataLabel(&m, key, value)
+	var more [3]string
+	for i, k := range []label.Kind{label.Service, label.Deployment, label.Pod} {
+		for key, value := range labels {
+			if k == kind {
+				more[i] = fmt.Sprintf(", %s: %q", key, value)
 			}
 		}
-		return m
 	}
-	service := benchService(0, true)
-	service.ObjectMeta = meta(label.Service, label.PortKey(80), "http")
-	service.Spec.Ports = append(service.Spec.Ports, corev1.ServicePort{Name: "other", Port: 81})
-	p.mesh.SetService(service)
-	slice := benchSlice(0)
-	other, number := "other", int32(8081)
-	slice.Ports = append(slice.Ports, discoveryv1.EndpointPort{Name: &other, Port: &number})
-	p.mesh.SetEndpointSlice(slice)
-	deployment := meta(label.Deployment)
-	p.mesh.SetWorkload("Deployment", &deployment, nil)
-	p.mesh.SetWorkload("ReplicaSet", controlledBy(benchMeta(0), "Deployment"), nil)
-	pod := corev1.Pod{ObjectMeta: meta(label.Pod, label.PortKey(8080), "http")}
-	controlledBy(&pod.ObjectMeta, "ReplicaSet")
-	pod.Name += "-0"
-	pod.Status = corev1.PodStatus{Phase: corev1.PodRunning, PodIP: "10.0.0.0", PodIPs: []corev1.PodIP{{IP: "10.0.0.0"}}}
-	p.mesh.SetPod(&pod)
+	p := newPlayer(t)
+	for _, set := range decode(t, txtar.File{Name: "shop.yaml", Data: fmt.Appendf(nil, shopObjects, more[0], more[1], more[2])}) {
+		set(p.mesh)
+	}
 	p.flush(t)
-
 	problems := map[string]bool{}
 	for object, of := range p.problems {
 		for _, problem := range of {
@@ -114,3 +98,29 @@ func shop(t *testing.T, kind label.Kind, labels map[string]string) (map[envoy.Ke
 	}
 	return p.live, problems
 }
+
+const shopObjects = `
+apiVersion: v1
+kind: Service
+metadata: {name: shop, labels: {traffic.port.80: http%s}}
+spec:
+  clusterIP: 10.96.0.1
+  clusterIPs: [10.96.0.1]
+  ports: [{name: web, port: 80}, {name: other, port: 81}]
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: shop-1, labels: {kubernetes.io/service-name: shop}}
+addressType: IPv4
+ports: [{name: web, port: 8080}, {name: other, port: 8081}]
+endpoints: [{addresses: [10.244.0.1], targetRef: {kind: Pod, name: shop-1}}]
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: shop, labels: {app: shop%s}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: shop-1, labels: {traffic.port.8080: http%s}}
+status: {phase: Running, podIP: 10.244.0.1, podIPs: [{ip: 10.244.0.1}]}
+`
