@@ -18,6 +18,8 @@ Every key of the vocabulary, with the objects on which it means something, its v
 - Breakers count for each client pod by itself.
 - A headless Service is open at its endpoints' own addresses. Requests by its name are balanced, as its labels say; requests by a pod's name or
   IP, and all connections of ` + "`tcp` and `direct`" + ` ports, go to that pod. Where both are labelled, a Pod's own labels win at its address.
+- TLS that the application speaks, a forward proxy, and every protocol that is not HTTP want a ` + "`tcp`" + ` port. WebSockets pass through ` + "`http`" + ` ports,
+  and no label about requests ends them. A gRPC client sees what Envoy itself answers, such as a fault or a timeout, as UNAVAILABLE.
 - An ExternalName Service has no address to open: label the Service that it names. ` + "`sessionAffinity: ClientIP`" + ` does not bind Envoy: hash on a cookie
   or header, or open the port as ` + "`direct`" + `.
 
