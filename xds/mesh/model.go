@@ -29,7 +29,7 @@ type Port struct {
 
 // Balanced reports whether Envoy picks the endpoint. Otherwise a connection goes to the address that was dialled.
 func (p Port) Balanced() bool {
-	return p.Protocol != label.Direct && !(p.Headless && p.Protocol == label.TCP)
+	return p.Protocol != label.Direct && (!p.Headless || p.Protocol != label.TCP)
 }
 
 // An Endpoint is where a request can go.
