@@ -56,6 +56,10 @@ const (
 
 	// maxRequest holds the versions of all that a reconnecting proxy has, in one request.
 	maxRequest = 32 << 20
+	// requestWindow is what a proxy may send before it is read.
+	requestWindow = 256 << 10
+	// readBuffer is of each connection, for requests that but for the first are of a hundred bytes.
+	readBuffer = 4 << 10
 	// maxHeaders holds a token several times.
 	maxHeaders = 64 << 10
 	// maxStreams is per connection; an Envoy opens one.
@@ -150,6 +154,11 @@ func (s *Server) options(pair *certificate) []grpc.ServerOption {
 		grpc.ForceServerCodecV2(codec{encoding.GetCodecV2(proto.Name), newDecoder(s.store.mostNames)}),
 		grpc.MaxRecvMsgSize(maxRequest),
 		grpc.MaxHeaderListSize(maxHeaders),
+		// Fixed, because gRPC would else ask for the round-trip time at each acknowledgement that it gets, by a ping and a
+		// change of the window: three times the frames of an edit.
+		grpc.StaticStreamWindowSize(requestWindow),
+		grpc.StaticConnWindowSize(requestWindow),
+		grpc.ReadBufferSize(readBuffer),
 		grpc.MaxConcurrentStreams(maxStreams),
 		grpc.ConnectionTimeout(handshakeTimeout),
 		grpc.WaitForHandlers(true),
