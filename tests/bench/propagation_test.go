@@ -1,0 +1,236 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"testing"
+	"time"
+
+	resourcev3 "github.com/envoyproxy/go-control-plane/pkg/resource/v3"
+	"golang.org/x/sync/errgroup"
+)
+
+// editsEach is how many edits of each kind there are in a round.
+const editsEach = 50
+
+// BenchmarkPropagation prints how long it takes from just before a label is written to the Kubernetes API until the last of
+// 100 clients has acknowledged what it means, in a cluster of 1,000 Services, half of them open; then the same to the first
+// request that behaves so at a real Envoy; and what the control plane needs for it.
+func BenchmarkPropagation(b *testing.B) {
+	w := newWorld(b)
+	p := populate(b, newClient(b), w.serve(b))
+	control := newControlPlane(b, kubeconfig(b), p.namespace)
+	nodes, tokens := p.identities(b)
+	f := newFigures()
+	goals(f)
+	for b.Loop() {
+		for range *rounds {
+			round(b, f, p, control, w, nodes, tokens)
+		}
+	}
+	f.report(b)
+}
+
+func goals(f *figures) {
+	for _, edit := range []string{"weight", "fault", "open", "close"} {
+		f.goal(edit+" to last ACK p50 ms", 12)
+		f.goal(edit+" to last ACK p99 ms", 25)
+		f.goal(edit+" to first request p50 ms", 22)
+		f.goal(edit+" to first request p99 ms", 35)
+	}
+	f.goal("start to all synced ms", 1000)
+	f.goal("resident after the edits MB", 80)
+}
+
+// round starts the control plane and takes each figure once.
+func round(b *testing.B, f *figures, p *population, control *controlPlane, w *world, nodes, tokens []string) {
+	clients := newFleet(control, p.namespace)
+	synchronized := clients.aim(synced)
+	stop := clients.run(b, nodes, tokens)
+	defer stop()
+	begin := time.Now()
+	control.start(b)
+	defer control.stop(b)
+	f.add("start to all synced ms", milliseconds(clients.wait(b, synchronized).Sub(begin)))
+	f.add("start, processor ms", processorTime(b, control.pid())*1000)
+	f.add("resident after the start MB", memory(b, control.pid(), "VmRSS"))
+
+	busy, own := processorTime(b, control.pid()), processorTime(b, os.Getpid())
+	p.acknowledgements(b, f, clients)
+	total := float64(4 * editsEach)
+	f.add("each edit, processor ms of traffic-control", (processorTime(b, control.pid())-busy)*1000/total)
+	f.add("each edit, processor ms of the clients", (processorTime(b, os.Getpid())-own)*1000/total)
+	f.add("resident after the edits MB", memory(b, control.pid(), "VmRSS"))
+
+	p.firstRequests(b, f, clients, w, control, tokens[proxies])
+	f.add("resident at the end MB", memory(b, control.pid(), "VmRSS"))
+	f.add("resident at most MB", memory(b, control.pid(), "VmHWM"))
+	if err := clients.failure(); err != nil {
+		b.Error(err)
+	}
+}
+
+// identities returns the node ids and tokens of the clients, and of one more for Envoy.
+func (p *population) identities(b *testing.B) (nodes, tokens []string) {
+	b.Helper()
+	nodes, tokens = make([]string, proxies+1), make([]string, proxies+1)
+	group, ctx := errgroup.WithContext(b.Context())
+	group.SetLimit(8)
+	for i := range proxies + 1 {
+		group.Go(func() (err error) {
+			nodes[i] = podName(i, 0) + "." + p.namespace
+			tokens[i], err = p.token(ctx, podName(i, 0))
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		b.Fatal(err)
+	}
+	return nodes, tokens
+}
+
+// An edit is something that a person does to a Service, again and again.
+type edit struct {
+	name string
+	// write is the call of the API.
+	write func(ctx context.Context, i int) error
+	// met is what clients have then.
+	met func(*client) bool
+}
+
+func (p *population) weigh(weight func(i int) int) edit {
+	return edit{
+		name: "weight",
+		met:  func(c *client) bool { return c.fresh[key{resourcev3.EndpointType, p.clusterName(weighted)}] },
+		write: func(ctx context.Context, i int) error {
+			return p.labelDeployment(ctx, "v1", weightKey, fmt.Sprint(weight(i)))
+		},
+	}
+}
+
+func (p *population) fault(percentage func(i int) string) edit {
+	return edit{
+		name:  "fault",
+		met:   func(c *client) bool { return c.fresh[key{resourcev3.RouteType, p.clusterName(weighted)}] },
+		write: func(ctx context.Context, i int) error { return p.labelService(ctx, weighted, faultKey, percentage(i)) },
+	}
+}
+
+func (p *population) open() edit {
+	return edit{
+		name:  "open",
+		met:   func(c *client) bool { return p.has(c) == 4 },
+		write: func(ctx context.Context, _ int) error { return p.labelService(ctx, toggled, portKey, "http") },
+	}
+}
+
+func (p *population) close() edit {
+	return edit{
+		name:  "close",
+		met:   func(c *client) bool { return p.has(c) == 0 },
+		write: func(ctx context.Context, _ int) error { return p.labelService(ctx, toggled, portKey, "") },
+	}
+}
+
+// has counts what a client has of the toggled Service: a cluster, a listener, endpoints and a route.
+func (p *population) has(c *client) int {
+	n := 0
+	for _, k := range []key{
+		{resourcev3.ClusterType, p.clusterName(toggled)},
+		{resourcev3.ListenerType, p.toggledAddress + ":80"},
+		{resourcev3.EndpointType, p.clusterName(toggled)},
+		{resourcev3.RouteType, p.clusterName(toggled)},
+	} {
+		if c.have[k] != "" {
+			n++
+		}
+	}
+	return n
+}
+
+// acknowledgements takes the time of edits to the last acknowledgement, and of the API's answer.
+func (p *population) acknowledgements(b *testing.B, f *figures, clients *fleet) {
+	for _, turn := range [][]edit{
+		{p.weigh(func(i int) int { return 10 + i%80 })},
+		{p.fault(func(i int) string { return fmt.Sprint(1 + i%80) })},
+		{p.open(), p.close()},
+	} {
+		acks, writes := map[string][]time.Duration{}, map[string][]time.Duration{}
+		for i := range editsEach {
+			for _, e := range turn {
+				ack, write := e.make(b, clients, i)
+				acks[e.name], writes[e.name] = append(acks[e.name], ack), append(writes[e.name], write)
+			}
+		}
+		for _, e := range turn {
+			f.times(e.name+" to last ACK", acks[e.name])
+			f.times(e.name+" API write alone", writes[e.name])
+		}
+	}
+}
+
+// make makes the edit and returns when all clients have acknowledged it: how long that took, and how long the API's answer.
+func (e edit) make(b *testing.B, clients *fleet, i int) (ack, write time.Duration) {
+	b.Helper()
+	g := clients.aim(e.met)
+	begin := time.Now()
+	if err := e.write(b.Context(), i); err != nil {
+		b.Fatal(err)
+	}
+	write = time.Since(begin)
+	ack = clients.wait(b, g).Sub(begin)
+	// So that edits do not march in step with anything, and each finds the control plane at rest.
+	time.Sleep(5*time.Millisecond + rand.N(10*time.Millisecond))
+	return ack, write
+}
+
+// firstRequests takes the time of edits to the first request that behaves so at a real Envoy among the clients.
+func (p *population) firstRequests(b *testing.B, f *figures, clients *fleet, w *world, control *controlPlane, token string) {
+	port, cut := w.reach(b, control.address)
+	defer cut()
+	envoy := startSidecar(b, w, podName(proxies, 0), p.namespace, token, control.ca, port)
+	defer envoy.stop()
+	p.fault(func(int) string { return "" }).make(b, clients, 0)
+	weighted, toggled := "http://"+p.clusterIP(b, weighted)+"/", "http://"+p.toggledAddress+"/"
+	for _, turn := range [][]struct {
+		edit
+		url     string
+		behaves func(answer) bool // nil when it is not measured
+	}{
+		{
+			{p.weigh(func(int) int { return 0 }), weighted, nil},
+			{p.weigh(func(int) int { return 100 }), weighted, func(a answer) bool { return a.body == "v1" }},
+		},
+		{
+			{p.fault(func(int) string { return "100" }), weighted, func(a answer) bool { return a.status == 503 }},
+			{p.fault(func(int) string { return "" }), weighted, func(a answer) bool { return a.status == 200 }},
+		},
+		{
+			{p.open(), toggled, func(a answer) bool { return a.status == 200 }},
+			{p.close(), toggled, func(a answer) bool { return a.status == 404 }},
+		},
+	} {
+		times := map[string][]time.Duration{}
+		for i := range editsEach {
+			for _, e := range turn {
+				if e.behaves == nil {
+					e.make(b, clients, i)
+					continue
+				}
+				seen := make(chan time.Time, 1)
+				begin := time.Now()
+				go func() { seen <- w.until(b, e.url, e.url == weighted, e.behaves) }()
+				e.make(b, clients, i)
+				times[e.name] = append(times[e.name], (<-seen).Sub(begin))
+			}
+		}
+		for _, e := range turn {
+			if all := times[e.name]; all != nil {
+				f.times(e.name+" to first request", all)
+				delete(times, e.name)
+			}
+		}
+	}
+}
