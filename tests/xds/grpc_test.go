@@ -208,10 +208,10 @@ func TestGRPCStatus(t *testing.T) {
 	if _, err := client.UnaryCall(ctx, waiting); status.Code(err) != codes.DeadlineExceeded {
 		t.Errorf("a call of %v: %v", limit, err)
 	}
-	if left := <-server.waiting; left <= 0 || left > limit {
+	if left := soon(t, server.waiting); left <= 0 || left > limit {
 		t.Errorf("the server sees a deadline in %v, want at most %v", left, limit)
 	}
-	if err := <-server.ended; err == nil {
+	if err := soon(t, server.ended); err == nil {
 		t.Error("the server does not know that the deadline is over")
 	}
 
@@ -258,11 +258,11 @@ func TestGRPCServerGoes(t *testing.T) {
 		_, err := client.UnaryCall(t.Context(), &grpc_testing.SimpleRequest{ResponseSize: 1})
 		result <- err
 	}()
-	<-a.waiting
+	soon(t, a.waiting)
 	c.setPod("web-1", second, nil)
 	c.publish(t)
 	a.Stop()
-	if err := <-result; status.Code(err) != codes.Unavailable {
+	if err := soon(t, result); status.Code(err) != codes.Unavailable {
 		t.Errorf("the server of a call died: %v", err)
 	}
 	if got := client.calls(t, 20); got["web-1"] == 0 || got["Unavailable"] == 0 {
@@ -303,7 +303,7 @@ func TestGRPCServerGoes(t *testing.T) {
 	c.publish(t)
 	graceful.GracefulStop()
 	close(done)
-	if got := <-answers; got["web-1"] == 0 || got["web-2"] == 0 || len(got) != 2 {
+	if got := soon(t, answers); got["web-1"] == 0 || got["web-2"] == 0 || len(got) != 2 {
 		t.Errorf("while a server ends as it should: %v", got)
 	}
 	if n := client.dials.Load(); n != 1 {
@@ -336,4 +336,15 @@ func TestGRPCHeadless(t *testing.T) {
 			t.Errorf("by the name %s: %v", host, got)
 		}
 	}
+}
+
+// soon receives what must come.
+func soon[T any](t *testing.T, from <-chan T) (v T) {
+	t.Helper()
+	select {
+	case v = <-from:
+	case <-time.After(patience):
+		t.Fatalf("nothing came in %v", patience)
+	}
+	return v
 }

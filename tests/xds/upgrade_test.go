@@ -15,9 +15,11 @@ import (
 )
 
 // switching agrees to every upgrade of /switch and then answers every byte; /socket is a WebSocket that answers every
-// message; all else is answered with the request's headers.
+// message; /silent answers nothing; all else is answered with the request's headers.
 func switching(w http.ResponseWriter, r *http.Request) {
 	switch r.URL.Path {
+	case "/silent":
+		<-r.Context().Done()
 	case "/socket":
 		websocket.Handler(func(c *websocket.Conn) { _, _ = io.Copy(c, c) }).ServeHTTP(w, r)
 	case "/switch":
@@ -100,6 +102,9 @@ func TestUpgrades(t *testing.T) {
 				t.Errorf("after %s: %s: %v", change.what, conn.name, err)
 			}
 		}
+	}
+	if response, _ := w.upgrade(t, web.address(), "/silent", "websocket", asksFor); response.StatusCode != http.StatusGatewayTimeout {
+		t.Errorf("a server that does not answer the handshake: %d, want 504", response.StatusCode)
 	}
 }
 

@@ -23,25 +23,9 @@ func (t *Translator) route(p mesh.Port) (*routev3.RouteConfiguration, error) {
 	}, nil
 }
 
-// routesTo sends every request to a cluster, with all that labels say of requests.
+// routesTo sends every request to a cluster, with all that labels say of requests. A timeout is over when the answer is
+// complete, and for a WebSocket when the server agreed to it.
 func routesTo(cluster string, s label.Settings) ([]*routev3.Route, error) {
-	all, err := routeTo(cluster, s)
-	if err != nil || s.RequestTimeout == 0 {
-		return []*routev3.Route{all}, err
-	}
-	// A WebSocket is no request that takes too long. Offers that do not pass have lost this header before.
-	s.RequestTimeout = 0
-	upgraded, err := routeTo(cluster, s)
-	if err != nil {
-		return nil, err
-	}
-	upgraded.Match.Headers = []*routev3.HeaderMatcher{{
-		Name: "upgrade", HeaderMatchSpecifier: &routev3.HeaderMatcher_PresentMatch{PresentMatch: true},
-	}}
-	return []*routev3.Route{upgraded, all}, nil
-}
-
-func routeTo(cluster string, s label.Settings) (*routev3.Route, error) {
 	retryPolicy, err := retries(s.Retries)
 	if err != nil {
 		return nil, err
@@ -50,7 +34,7 @@ func routeTo(cluster string, s label.Settings) (*routev3.Route, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &routev3.Route{
+	return []*routev3.Route{{
 		Match: &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/"}},
 		Action: &routev3.Route_Route{Route: &routev3.RouteAction{
 			ClusterSpecifier: &routev3.RouteAction_Cluster{Cluster: cluster},
@@ -61,5 +45,5 @@ func routeTo(cluster string, s label.Settings) (*routev3.Route, error) {
 		}},
 		TypedPerFilterConfig: filters,
 		Tracing:              sampling(s.Tracing),
-	}, nil
+	}}, nil
 }
