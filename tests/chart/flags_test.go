@@ -20,8 +20,8 @@ var programs = map[string]string{
 	"traffic-node":    "./cni-plugin/cmd/traffic-node",
 }
 
-// outside are flags for running a program outside a cluster, where the chart has no say.
-var outside = []string{"kubeconfig"}
+// outside are flags for running a program outside a cluster; inside, a pod's environment says it.
+var outside = []string{"kubeconfig", "service"}
 
 // pods returns the pod templates of the chart by name.
 func pods(t *testing.T, rendered string) map[string]corev1.PodTemplateSpec {

@@ -129,6 +129,9 @@ func TestAdmissionFollowsTheRelease(t *testing.T) {
 	if err != nil {
 		t.Fatal(complaint)
 	}
+	if strings.Contains(rendered, "traffic-system") {
+		t.Error("something names another namespace than the release's")
+	}
 	mutating := decode[admissionv1.MutatingWebhookConfiguration](t, rendered, "MutatingWebhookConfiguration")
 	validating := decode[admissionv1.ValidatingWebhookConfiguration](t, rendered, "ValidatingWebhookConfiguration")
 	if len(mutating) != 1 || len(validating) != 1 {
