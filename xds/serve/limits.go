@@ -41,7 +41,7 @@ func (s *stream) checkNames(sub *subscription, req *discoveryv3.DeltaDiscoveryRe
 		named += len(req.GetInitialResourceVersions())
 	}
 	for _, other := range s.subs {
-		named += len(other.known)
+		named += other.known.count
 	}
 	if most := s.store.mostNamesLocked(); named > most {
 		return status.Errorf(codes.InvalidArgument, "%d resources are named, at most %d may be", named, most)

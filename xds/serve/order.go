@@ -138,7 +138,7 @@ func (s *subscription) settle(published map[string]*record, passed uint64) (item
 
 // resolve decides what the proxy must be sent for a name, if anything.
 func (s *subscription) resolve(name string, m mark, published *record) (it item, send bool) {
-	have := s.known[name].have
+	have := s.known.get(name).have()
 	it = item{name: name, mark: m, record: published, rank: rankOf(s.typeURL, published == nil && have != nil)}
 	if published == nil {
 		delete(s.rejected, name)

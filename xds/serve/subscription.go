@@ -2,7 +2,6 @@ package serve
 
 import (
 	"slices"
-	"strings"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	resourcev3 "github.com/envoyproxy/go-control-plane/pkg/resource/v3"
@@ -19,7 +18,7 @@ type subscription struct {
 	// for one even if there is nothing to send.
 	unanswered bool
 	// known are the resources that the proxy asked for by name, and those that it got by the wildcard.
-	known map[string]holding
+	known holdings
 	// dirty are the names to look at; nil when there are none, so that a first sync leaves no large map behind.
 	dirty map[string]mark
 	// flight is the response that waits for its acknowledgement; there is one at a time, and what changes meanwhile
@@ -29,12 +28,6 @@ type subscription struct {
 	rejected map[string]string
 	// groups counts the parts of rejected responses.
 	groups int
-}
-
-// A holding is what the proxy has under a name.
-type holding struct {
-	named bool
-	have  *record
 }
 
 // A mark says why a name is dirty.
@@ -71,7 +64,7 @@ func (i item) size() int {
 }
 
 func newSubscription(typeURL string) *subscription {
-	return &subscription{typeURL: typeURL, known: map[string]holding{}, rejected: map[string]string{}}
+	return &subscription{typeURL: typeURL, rejected: map[string]string{}}
 }
 
 func (s *subscription) inFlight() []item {
@@ -82,7 +75,9 @@ func (s *subscription) inFlight() []item {
 }
 
 // wants tells whether the proxy is subscribed to a name.
-func (s *subscription) wants(name string) bool { return s.wildcard || s.known[name].named }
+func (s *subscription) wants(name string) bool {
+	return s.wildcard || s.known.get(name).isNamed()
+}
 
 // mark makes a name dirty, or widens the mark that it has.
 func (s *subscription) mark(name string, m mark) {
@@ -116,7 +111,7 @@ func (s *subscription) request(req *discoveryv3.DeltaDiscoveryRequest, published
 		if name == "*" && s.allowsWildcard() {
 			continue
 		}
-		s.subscribe(name, first, now)
+		s.subscribe(name, first, now, published[name])
 	}
 	for _, name := range unsubscribe {
 		if name == "*" && s.allowsWildcard() {
@@ -138,10 +133,10 @@ func (s *subscription) resume(versions map[string]string, subscribe []string, pu
 	note := func(name, version string) {
 		have := published[name]
 		if have == nil || have.Version != version {
-			have = &record{}
-			have.Type, have.Name, have.Version = s.typeURL, strings.Clone(name), version
+			have = nameOnly(s.typeURL, name, nil)
+			have.Version = version
 		}
-		s.known[have.Name] = holding{have: have}
+		s.known.put(holding{record: have, has: true})
 	}
 	if s.allowsWildcard() {
 		for name, version := range versions {
@@ -164,48 +159,53 @@ func (s *subscription) subscribeAll(published map[string]*record, now mark) {
 	for name := range published {
 		s.mark(name, now)
 	}
-	for name := range s.known {
-		s.mark(name, now) // it may not be published any more
+	for h := range s.known.all() {
+		s.mark(h.record.Name, now) // it may not be published any more
 	}
 }
 
 // subscribe adds a name. It is answered even if the proxy is believed to have the resource, because it may have dropped
 // it. The exception is a proxy that says in its first request what it has, but not for endpoints: its cluster may be
 // warming since before the connection was lost, and then waits for endpoints that did not change.
-func (s *subscription) subscribe(name string, first bool, now mark) {
-	h, resumed := s.known[name]
-	now.force = !first || !resumed || s.typeURL == resourcev3.EndpointType
-	h.named = true
-	s.known[name] = h
+func (s *subscription) subscribe(name string, first bool, now mark, published *record) {
+	h := s.known.get(name)
+	now.force = !first || h == nil || s.typeURL == resourcev3.EndpointType
+	if h != nil {
+		h.named = true
+	} else {
+		s.known.put(holding{record: nameOnly(s.typeURL, name, published), named: true})
+	}
 	s.mark(name, now)
 }
 
 // unsubscribe drops a name. While there is a wildcard subscription the proxy does not know whether the resource is still
 // meant for it, and must be told.
 func (s *subscription) unsubscribe(name string, now mark) {
-	h, ok := s.known[name]
-	if !ok || !h.named {
+	h := s.known.get(name)
+	if !h.isNamed() {
 		return
 	}
 	if s.wildcard {
 		h.named, now.force = false, true
-		s.known[name] = h
 		s.mark(name, now)
 		return
 	}
-	delete(s.known, name)
+	s.known.remove(name)
 	delete(s.rejected, name)
 }
 
 // unsubscribeAll ends a wildcard subscription; names that were asked for stay.
 func (s *subscription) unsubscribeAll() {
 	s.wildcard, s.unanswered = false, false
-	for name, h := range s.known {
-		if !h.named {
-			delete(s.known, name)
-			delete(s.rejected, name)
+	named := holdings{}
+	for h := range s.known.all() {
+		if h.named {
+			named.put(*h)
+		} else {
+			delete(s.rejected, h.record.Name)
 		}
 	}
+	s.known = named
 }
 
 // depart puts items in flight.
@@ -215,8 +215,8 @@ func (s *subscription) depart(nonce string, items []item) {
 	for i, it := range items {
 		items[i].mark = s.dirty[it.name] // what was sent just before may have widened it
 		delete(s.dirty, it.name)
-		if _, ok := s.known[it.name]; !ok {
-			s.known[it.name] = holding{}
+		if s.known.get(it.name) == nil {
+			s.known.put(holding{record: nameOnly(s.typeURL, it.name, it.record)})
 		}
 	}
 }
@@ -226,21 +226,22 @@ func (s *subscription) acknowledge() {
 	items := s.flight.items
 	s.flight = nil
 	for _, it := range items {
-		h, ok := s.known[it.name]
+		h := s.known.get(it.name)
+		known, had := h != nil, h.have()
 		switch {
-		case it.record == nil && h.named:
-			s.known[it.name] = holding{named: true}
+		case it.record == nil && h.isNamed():
+			h.has = false
 		case it.record == nil:
-			delete(s.known, it.name)
-		case ok || s.wildcard:
-			// The record's name is shared by all streams; the request's was this stream's own copy.
-			delete(s.known, it.name)
-			s.known[it.record.Name] = holding{named: h.named, have: it.record}
+			s.known.remove(it.name)
+		case known:
+			h.record, h.has = it.record, true
+		case s.wildcard:
+			s.known.put(holding{record: it.record, has: true})
 		}
-		if !ok && s.wildcard { // dropped and wanted again meanwhile, when changes of it went unnoticed
+		if !known && s.wildcard { // dropped and wanted again meanwhile, when changes of it went unnoticed
 			s.mark(it.name, mark{first: it.mark.first, last: it.mark.last})
 		}
-		if it.record != h.have { // not merely the last good one again
+		if it.record != had { // not merely the last good one again
 			delete(s.rejected, it.name)
 		}
 	}
@@ -266,7 +267,7 @@ func (s *subscription) reject() (item, bool) {
 	}
 	known := s.rejected[it.name] == it.record.Version
 	s.rejected[it.name] = it.record.Version
-	if have := s.known[it.name].have; it.mark.awaited && have != nil && have.entry != nil && have != it.record {
+	if have := s.known.get(it.name).have(); it.mark.awaited && have != nil && have.entry != nil && have != it.record {
 		// What needed it anew, such as the changed cluster of refused endpoints, has nothing now: the last good one is
 		// better.
 		s.mark(it.name, mark{first: it.mark.first, last: it.mark.last, force: true})
