@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"syscall"
 
@@ -36,7 +37,14 @@ import (
 // waiting for minutes.
 const apiQPS, apiBurst = 500, 1000
 
+// gcPercent is how much may be allocated between two collections, in per cent of what lives; Go's default is 100. Nearly
+// all that lives here lives long, and an edit allocates little, so that the memory saved is more than the work added.
+const gcPercent = 30
+
 func main() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
 	os.Exit(run(os.Args[1:], os.Stderr))
 }
 
