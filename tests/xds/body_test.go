@@ -71,13 +71,11 @@ func (w *world) speaking(t *testing.T, http2 bool) *http.Client {
 // A weighing follows Envoy's memory.
 type weighing struct {
 	*sidecar
-	t                   *testing.T
-	before, most        int64
-	residentBefore      int64
-	stop                chan struct{}
-	stopped             chan struct{}
-	samples             int
-	mostResident, after int64
+	t                            *testing.T
+	before, most                 int64 // allocated
+	residentBefore, mostResident int64
+	samples                      int
+	stop, stopped                chan struct{}
 }
 
 func (s *sidecar) weigh(t *testing.T) *weighing {

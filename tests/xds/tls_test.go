@@ -3,6 +3,7 @@ package xds
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -71,7 +72,7 @@ func TestTLSPasses(t *testing.T) {
 	}
 	defer conn.Close()
 	err = tls.Client(conn, &tls.Config{ServerName: "localhost", RootCAs: authorities}).HandshakeContext(t.Context())
-	if header, ok := err.(tls.RecordHeaderError); !ok || string(header.RecordHeader[:]) != "HTTP/" {
+	if header := (tls.RecordHeaderError{}); !errors.As(err, &header) || string(header.RecordHeader[:]) != "HTTP/" {
 		t.Errorf("an http port answers TLS with %v", err)
 	}
 }
