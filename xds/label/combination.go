@@ -18,10 +18,13 @@ func idle(kind Kind, labels map[string]string, s Settings, invalid []Problem) []
 		}
 		p := Problem{Key: entry.Name, Value: value, Reason: s.closed(kind, entry.Of), InForce: "nothing"}
 		if p.Reason == "" {
-			p.Reason = s.lacks(entry.Name, labels)
+			missing, reason := s.lacks(entry.Name, labels)
+			if !concerns(invalid, missing) { // it is there, and its author knows what is wrong with it
+				p.Reason = reason
+			}
 		}
 		if p.Reason == "" && entry.Name == PolicyKey && s.hashesNothing() {
-			p.Reason, p.InForce = fmt.Sprintf("there is nothing to hash without requests and %s or %s", cookieNameKey, headerNameKey), Random.String()
+			p.Reason, p.InForce = fmt.Sprintf("there is nothing to hash: it needs requests and %s or %s", cookieNameKey, headerNameKey), Random.String()
 		}
 		if p.Reason != "" {
 			problems = append(problems, p)
@@ -66,23 +69,25 @@ func (s Settings) hashesNothing() bool {
 	return b.Hashes()
 }
 
-// lacks says which other label must be there, or be another, for that one to do something.
-func (s Settings) lacks(key string, labels map[string]string) string {
+// lacks says which other label is missing for that one to do something.
+func (s Settings) lacks(key string, labels map[string]string) (missing, reason string) {
 	switch b := s.Balancing; {
 	case key == delayTimeKey && labels[delayPercentageKey] == "":
-		return "no request is delayed without " + delayPercentageKey
+		return delayPercentageKey, "no request is delayed without " + delayPercentageKey
 	case key == delayPercentageKey && s.Fault.DelayPercentage > 0 && s.Fault.Delay == 0:
-		return "no request is delayed without " + delayTimeKey
+		return delayTimeKey, "no request is delayed without " + delayTimeKey
 	case key == abortStatusKey && labels[abortPercentageKey] == "":
-		return "no request is aborted without " + abortPercentageKey
+		return abortPercentageKey, "no request is aborted without " + abortPercentageKey
 	case key == samplingKey && !s.Tracing.Enabled:
-		return "no request is traced without " + TracingKey + "=true"
+		return TracingKey, "no request is traced without " + TracingKey + "=true"
+	case key == maxRetriesKey && s.Retries == (Retries{}):
+		return "", "nothing is tried again without " + serverErrorKey + " or another label of its kind"
 	case key == cookieTTLKey && b.HashCookie == "":
-		return "no cookie is given without " + cookieNameKey
+		return cookieNameKey, "no cookie is given without " + cookieNameKey
 	case (key == cookieNameKey || key == cookieTTLKey || key == headerNameKey) && !b.Hashes():
-		return fmt.Sprintf("%s hashes nothing: it needs %s=RING_HASH or MAGLEV", b.Policy, PolicyKey)
+		return "", fmt.Sprintf("%s hashes nothing: it needs %s=RING_HASH or MAGLEV", b.Policy, PolicyKey)
 	}
-	return ""
+	return "", ""
 }
 
 // list joins words as a sentence does: a, b and c.

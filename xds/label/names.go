@@ -28,6 +28,8 @@ const (
 	abortStatusKey     = "traffic.fault.abort.status"
 	abortPercentageKey = "traffic.fault.abort.percentage"
 	samplingKey        = "traffic.tracing.sampling"
+	serverErrorKey     = "traffic.retries.5xx"
+	maxRetriesKey      = "traffic.retries.max"
 )
 
 // ProxyAnnotation is what the webhook writes on each pod that has an Envoy; Prometheus keeps the pods where it is set. It is not

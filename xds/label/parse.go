@@ -53,7 +53,9 @@ func Parse(kind Kind, labels map[string]string) (Settings, []Problem) {
 		problems = append(problems, unknown(key, labels[key]))
 	}
 	problems = append(problems, idle(kind, labels, s, invalid)...)
-	problems = append(problems, overruled(labels)...)
+	if kind == Pod {
+		problems = append(problems, overruled(labels)...)
+	}
 	slices.SortStableFunc(problems, func(a, b Problem) int { return strings.Compare(a.Key, b.Key) })
 	return s, problems
 }

@@ -181,7 +181,7 @@ var timeouts = []Key{
 	}, duration, func(s *Settings, _ uint16, v time.Duration) { s.ConnectionTimeout = v }),
 
 	entry(Key{
-		Name: "traffic.retries.5xx",
+		Name: serverErrorKey,
 		On:   []Kind{Service, Pod},
 		Of:   requests,
 		Meaning: "Try again, so often, what was answered with 5xx or not at all, whatever the method, with a body of up to 1 MiB, and at " +
@@ -212,7 +212,7 @@ var timeouts = []Key{
 // breakers count for each client by itself: every Envoy has its own.
 var breakers = []Key{
 	entry(Key{
-		Name:    "traffic.retries.max",
+		Name:    maxRetriesKey,
 		On:      []Kind{Service, Pod},
 		Of:      requests,
 		Meaning: "Breaker: retries of one client at a time; what is above is not tried again.",

@@ -140,12 +140,18 @@ func TestCombinations(t *testing.T) {
 		{"traffic.fault.delay.percentage=3 traffic.port.80=http", "no request is delayed without traffic.fault.delay.time"},
 		{"traffic.fault.abort.status=500 traffic.port.80=http", "no request is aborted without traffic.fault.abort.percentage"},
 		{"traffic.fault.abort.percentage=3 traffic.port.80=http", ""},
+		{"traffic.fault.delay.percentage=3 traffic.fault.delay.time=xx traffic.port.80=http", ""}, // the other is told
+		{"traffic.tracing.sampling=3 traffic.port.80=http traffic.tracing.enabled=no", ""},
+		{"traffic.hash.cookie.ttl=3 traffic.hash.cookie.name=a:b traffic.port.80=http traffic.lb.policy=MAGLEV traffic.hash.header.name=x", ""},
+		{"traffic.retries.max=3 traffic.port.80=http", "nothing is tried again without traffic.retries.5xx or another label of its kind"},
+		{"traffic.retries.max=3 traffic.port.80=http traffic.retries.connect-failure=1", ""},
+		{"traffic.target.port.80=tcp traffic.port.80=http", "has no meaning on a Service, only on Pod"},
 		{"traffic.tracing.sampling=3 traffic.port.80=http traffic.tracing.enabled=false", "no request is traced without traffic.tracing.enabled=true"},
 		{"traffic.hash.cookie.ttl=3 traffic.port.80=http traffic.lb.policy=MAGLEV traffic.hash.header.name=x", "no cookie is given without traffic.hash.cookie.name"},
 		{"traffic.hash.cookie.name=c traffic.port.80=http", "ROUND_ROBIN hashes nothing: it needs traffic.lb.policy=RING_HASH or MAGLEV"},
 		{"traffic.hash.header.name=x traffic.port.80=http traffic.lb.policy=LEAST_REQUEST", "LEAST_REQUEST hashes nothing: it needs traffic.lb.policy=RING_HASH or MAGLEV"},
-		{"traffic.lb.policy=ring_hash traffic.port.80=http", "there is nothing to hash without requests and traffic.hash.cookie.name or traffic.hash.header.name; in force: RANDOM"},
-		{"traffic.lb.policy=maglev traffic.port.80=tcp traffic.hash.header.name=x", "there is nothing to hash without requests and traffic.hash.cookie.name or traffic.hash.header.name; in force: RANDOM"},
+		{"traffic.lb.policy=ring_hash traffic.port.80=http", "there is nothing to hash: it needs requests and traffic.hash.cookie.name or traffic.hash.header.name; in force: RANDOM"},
+		{"traffic.lb.policy=maglev traffic.port.80=tcp traffic.hash.header.name=x", "there is nothing to hash: it needs requests and traffic.hash.cookie.name or traffic.hash.header.name; in force: RANDOM"},
 		{"traffic.lb.policy=ring_hash traffic.port.80=http traffic.hash.header.name=x", ""},
 	}
 	for _, test := range tests {
