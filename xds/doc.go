@@ -27,7 +27,7 @@
 // endpoints have, and waits for each to acknowledge or refuse it. When all have, the log says who changed what:
 //
 //	{"msg":"label changed","object":"Deployment default/reviews-v2","key":"traffic.endpoint.weight","old":"","new":"10",
-//	"set":1,"removed":0,"proxies":100,"acknowledged":100,"rejected":0,"gone":0,"took":"8.2ms"}
+//	"set":1,"removed":0,"proxies":100,"acknowledged":100,"rejected":0,"gone":0,"late":0,"took":"8.2ms"}
 //
 // Envoy weighs its next pick of an endpoint by it. No connection was closed, and no pod was touched.
 //
