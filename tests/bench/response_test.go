@@ -48,6 +48,7 @@ func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 			r.nonce = string(value)
 		case 6:
 			r.removed = append(r.removed, string(value))
+		default:
 		}
 		return nil
 	})
@@ -67,6 +68,7 @@ func (r *resource) decode(text []byte) error {
 			})
 		case 3:
 			r.name = string(value)
+		default:
 		}
 		return nil
 	})
