@@ -23,12 +23,11 @@ func (m *Mesh) build(s *openService) ([]Port, []label.Problem) {
 			Owner: s.object, Number: open.number, Protocol: open.protocol, Settings: s.settings,
 			Addresses: addresses, Headless: s.headless(),
 		}
-		candidates := m.candidates(s, open.name)
 		if port.Headless {
-			problems = append(problems, m.beyond(s, open.number, candidates.len())...)
+			problems = append(problems, m.beyond(s, open.number, len(m.headlessAddresses(s, open.name)))...)
 		}
 		if port.Balanced() {
-			endpoints, idle := m.endpoints(candidates.of(s.v6), open.number)
+			endpoints, idle := m.endpoints(m.candidates(s, open.name).of(s.v6), open.number)
 			port.Endpoints = endpoints
 			problems = append(problems, idle...)
 		}
@@ -95,7 +94,7 @@ func (s *service) unweighted(ports []Port) []label.Problem {
 	return nil
 }
 
-// candidates are the endpoints of a port that can take traffic, by family (true for IPv6), each address once.
+// candidates are the endpoints of a port that take new traffic, by family (true for IPv6), each address once.
 //
 // New traffic goes to ready endpoints. While there is none, it goes to those that are terminating and still serve, as
 // kube-proxy does it: the last pod of a rollout answers until it is gone.
@@ -110,30 +109,14 @@ func (c candidates) of(v6 bool) map[netip.AddrPort]sliceEndpoint {
 	return c[!v6]
 }
 
-func (c candidates) len() int { return len(c[false]) + len(c[true]) }
-
-// sorted returns the addresses of both families.
-func (c candidates) sorted() []netip.AddrPort {
-	all := slices.AppendSeq(slices.Collect(maps.Keys(c[false])), maps.Keys(c[true]))
-	slices.SortFunc(all, netip.AddrPort.Compare)
-	return all
-}
-
 // candidates returns those of the port of that name.
 func (m *Mesh) candidates(s *openService, portName string) candidates {
 	all := candidates{false: {}, true: {}}
-	for _, o := range slices.SortedFunc(maps.Keys(m.slicesOf[s.object]), Object.Compare) {
-		slice := m.slices[o]
-		number, ok := slice.ports[portName]
-		if !ok {
-			continue
-		}
-		for _, e := range slice.endpoints {
-			// The same endpoint is in two slices while it moves from one to the other.
-			at := netip.AddrPortFrom(e.address, number)
-			if known, twice := all[slice.v6][at]; !twice || known.state < e.state {
-				all[slice.v6][at] = e
-			}
+	for at, e := range m.endpointsOf(s, portName) {
+		// The same endpoint is in two slices while it moves from one to the other.
+		family := all[at.Addr().Is6()]
+		if known, twice := family[at]; !twice || known.state < e.state {
+			family[at] = e
 		}
 	}
 	for _, family := range all {
@@ -146,6 +129,24 @@ func (m *Mesh) candidates(s *openService, portName string) candidates {
 		})
 	}
 	return all
+}
+
+// endpointsOf yields what the EndpointSlices of a Service say of the port of that name, an endpoint that moves from one to
+// another twice, always in the same order.
+func (m *Mesh) endpointsOf(s *openService, portName string) iter.Seq2[netip.AddrPort, sliceEndpoint] {
+	return func(yield func(netip.AddrPort, sliceEndpoint) bool) {
+		for _, o := range slices.SortedFunc(maps.Keys(m.slicesOf[s.object]), Object.Compare) {
+			number, ok := m.slices[o].ports[portName]
+			if !ok {
+				continue
+			}
+			for _, e := range m.slices[o].endpoints {
+				if !yield(netip.AddrPortFrom(e.address, number), e) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // weight is the pod's own, or else its workload's.

@@ -111,7 +111,6 @@ func unicast(texts []string) []netip.Addr {
 
 type endpointSlice struct {
 	service   Object
-	v6        bool
 	ports     map[string]uint16 // TCP ports by name
 	endpoints []sliceEndpoint
 }
@@ -132,7 +131,7 @@ const (
 )
 
 func projectEndpointSlice(s *discoveryv1.EndpointSlice) *endpointSlice {
-	p := &endpointSlice{v6: s.AddressType == discoveryv1.AddressTypeIPv6}
+	p := &endpointSlice{}
 	if name := s.Labels[discoveryv1.LabelServiceName]; name != "" {
 		p.service = Object{Kind: string(label.Service), Namespace: s.Namespace, Name: name}
 	}

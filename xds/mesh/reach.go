@@ -56,7 +56,7 @@ func (m *Mesh) serviceClaims(s *openService) []claim {
 	for _, port := range s.open {
 		by := claim{owner: s.object, port: port.number, created: s.created, right: endpointIP}
 		if s.headless() {
-			all := m.candidates(s, port.name).sorted()
+			all := m.headlessAddresses(s, port.name)
 			for _, by.at = range all[:min(len(all), maxHeadless-len(list))] {
 				list = append(list, by)
 			}
@@ -68,6 +68,18 @@ func (m *Mesh) serviceClaims(s *openService) []claim {
 		}
 	}
 	return wholes(list)
+}
+
+// headlessAddresses returns where the endpoints of a headless Service's port are, ready or not. A pod that gets unready or
+// terminates would lose its connections with its listener, which Kubernetes leaves it; and who dials the IP of one that is
+// not ready means it. New traffic by the Service's name is kept off by DNS and by Port.Endpoints.
+func (m *Mesh) headlessAddresses(s *openService, portName string) []netip.AddrPort {
+	var all []netip.AddrPort
+	for at := range m.endpointsOf(s, portName) {
+		all = append(all, at)
+	}
+	slices.SortFunc(all, netip.AddrPort.Compare)
+	return slices.Compact(all)
 }
 
 func (p *pod) claims(o Object) []claim {
