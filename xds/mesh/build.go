@@ -14,17 +14,14 @@ import (
 func (m *Mesh) build(s *openService) ([]Port, []label.Problem) {
 	var (
 		ports    []Port
-		problems = slices.Concat(s.problems, s.unmet, m.uncollected(s.labelled))
+		problems = slices.Concat(s.problems, s.unmet, m.uncollected(s.labelled), m.beyond(s.object, s.labelled))
 	)
-	for _, open := range s.open {
+	for _, open := range within(s.open) {
 		addresses, lost := m.won(s.object, s.labelled, open.number)
 		problems = append(problems, lost...)
 		port := Port{
 			Owner: s.object, Number: open.number, Protocol: open.protocol, Settings: s.settings,
 			Addresses: addresses, Headless: s.headless(),
-		}
-		if port.Headless {
-			problems = append(problems, m.beyond(s, open.number, len(m.headlessAddresses(s, open.name)))...)
 		}
 		if port.Balanced() {
 			endpoints, idle := m.endpoints(m.candidates(s, open.name).of(s.v6), open.number)
@@ -43,9 +40,9 @@ func (m *Mesh) buildPod(o Object, p *pod) ([]Port, []label.Problem) {
 	}
 	var (
 		ports    []Port
-		problems = slices.Concat(p.problems, m.uncollected(p.labelled))
+		problems = slices.Concat(p.problems, m.uncollected(p.labelled), m.beyond(o, p.labelled))
 	)
-	for _, number := range slices.Sorted(maps.Keys(p.settings.Ports)) {
+	for _, number := range within(slices.Sorted(maps.Keys(p.settings.Ports))) {
 		addresses, lost := m.won(o, p.labelled, number)
 		problems = append(problems, lost...)
 		port := Port{Owner: o, Number: number, Protocol: p.settings.Ports[number], Settings: p.settings, Addresses: addresses}

@@ -39,6 +39,8 @@ type Mesh struct {
 	podsOf        index // controller -> Pods
 	replicaSetsOf index // Deployment -> ReplicaSets
 	claims        claims
+	// cut has the owners that want more addresses than they can have, with the first port that lacks some.
+	cut map[Object]uint16
 
 	// dirty holds the objects that Flush computes.
 	dirty map[Object]struct{}
@@ -62,6 +64,7 @@ func New(config Config) *Mesh {
 		podsOf:        index{},
 		replicaSetsOf: index{},
 		claims:        newClaims(),
+		cut:           map[Object]uint16{},
 		dirty:         map[Object]struct{}{},
 		ports:         map[Object][]Port{},
 		problems:      map[Object][]label.Problem{},
@@ -127,7 +130,13 @@ func (m *Mesh) Flush() Changes {
 // claim renews the claims of what changed, which concerns others that claim the same addresses.
 func (m *Mesh) claim() {
 	for _, o := range slices.Collect(maps.Keys(m.dirty)) {
-		m.claims.replace(o, m.claimsOf(o), m.touch)
+		list, cut := m.claimsOf(o)
+		m.claims.replace(o, list, m.touch)
+		if cut != 0 {
+			m.cut[o] = cut
+		} else {
+			delete(m.cut, o)
+		}
 	}
 }
 

@@ -191,12 +191,12 @@ func projectPod(p *corev1.Pod) *pod {
 	projected := &pod{
 		labelled:   parseLabels(string(label.Pod), p.Labels),
 		owner:      controllerOf(&p.ObjectMeta),
+		created:    p.CreationTimestamp.Unix(),
 		injected:   running && p.Annotations[label.ProxyAnnotation] != "",
 		injectable: running && !windows && !p.Spec.HostNetwork,
 	}
 	// The address of a pod that has ended is another's soon. Whether a pod is ready does not matter to who dials it.
 	if len(projected.settings.Ports) > 0 && !ended {
-		projected.created = p.CreationTimestamp.Unix()
 		for _, ip := range p.Status.PodIPs {
 			projected.addresses = append(projected.addresses, unicast([]string{ip.IP})...)
 		}

@@ -1,8 +1,10 @@
 package mesh
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
+	"math"
 	"net/netip"
 	"slices"
 
@@ -11,24 +13,20 @@ import (
 
 // This file says where clients reach an open port, and who has the address if two owners want it.
 
-// maxHeadless is how many addresses of one headless Service can be open, all its ports together. Each costs every
-// injected pod a listener, some 25 kB of its Envoy's memory whether it is ever used or not: a thousand are 25 MB, a fifth
-// of what the chart requests for a sidecar. What is beyond stays blocked, by the Service's name too: a headless name
-// resolves to the very addresses that are closed, and the client cannot be led elsewhere without a listener there.
-const maxHeadless = 1000
-
-// claimsOf returns where an owner wants to be reached, sorted. It depends on the owner and, if that is a headless
-// Service, on its EndpointSlices.
-func (m *Mesh) claimsOf(o Object) []claim {
-	var list []claim
+// claimsOf returns where an owner wants to be reached, sorted, and the first of its ports that the limit of addresses cuts,
+// or 0. It depends on the owner and, if that is a headless Service, on its EndpointSlices and on the pods at the addresses.
+func (m *Mesh) claimsOf(o Object) (list []claim, cut uint16) {
+	var ports []portClaims
 	if s := m.services[o]; s != nil {
-		list = m.serviceClaims(s)
+		list, ports = s.reserved(), m.serviceClaims(s)
 	}
 	if p := m.pods[o]; p != nil {
-		list = p.claims(o)
+		ports = p.claims(o)
 	}
+	shared, cut := share(ports)
+	list = wholes(append(list, shared...))
 	slices.SortFunc(list, claim.compare)
-	return list
+	return list, cut
 }
 
 // wholes adds a claim to the whole of each address: only one of a cluster IP wins anything, the others are there so that
@@ -46,52 +44,66 @@ func wholes(list []claim) []claim {
 	return list
 }
 
-func (m *Mesh) serviceClaims(s *openService) []claim {
+// reserved claims the whole of each cluster IP, whether a port is open or not.
+func (s *service) reserved() []claim {
 	var list []claim
-	for _, address := range s.clusterIPs { // open or not
+	for _, address := range s.clusterIPs {
 		list = append(list, claim{
 			at: netip.AddrPortFrom(address, wholeAddress), owner: s.object, port: wholeAddress, right: clusterIP, created: s.created,
 		})
 	}
+	return list
+}
+
+func (m *Mesh) serviceClaims(s *openService) []portClaims {
+	var ports []portClaims
 	for _, port := range s.open {
-		by := claim{owner: s.object, port: port.number, created: s.created, right: endpointIP}
+		p := portClaims{number: port.number}
 		if s.headless() {
-			all := m.headlessAddresses(s, port.name)
-			for _, by.at = range all[:min(len(all), maxHeadless-len(list))] {
-				list = append(list, by)
+			p.claims = m.headlessClaims(s, port)
+		} else {
+			for address, right := range s.addresses() {
+				p.claims = append(p.claims, claim{
+					at: netip.AddrPortFrom(address, port.number), owner: s.object, port: port.number, right: right, created: s.created,
+				})
 			}
-			continue
 		}
-		for address, right := range s.addresses() {
-			by.at, by.right = netip.AddrPortFrom(address, port.number), right
-			list = append(list, by)
-		}
+		ports = append(ports, p)
 	}
-	return wholes(list)
+	return ports
 }
 
-// headlessAddresses returns where the endpoints of a headless Service's port are, ready or not. A pod that gets unready or
-// terminates would lose its connections with its listener, which Kubernetes leaves it; and who dials the IP of one that is
-// not ready means it. New traffic by the Service's name is kept off by DNS and by Port.Endpoints.
-func (m *Mesh) headlessAddresses(s *openService, portName string) []netip.AddrPort {
-	var all []netip.AddrPort
-	for at := range m.endpointsOf(s, portName) {
-		all = append(all, at)
+// headlessClaims claims the address of each endpoint, ready or not. A pod that gets unready or terminates would lose its
+// connections with its listener, which Kubernetes leaves it; and who dials the IP of one that is not ready means it. New
+// traffic by the Service's name is kept off by DNS and by Port.Endpoints.
+//
+// The oldest pods are first: which of too many are open does not change when pods come. What is no pod comes last.
+func (m *Mesh) headlessClaims(s *openService, port openPort) []claim {
+	since := map[claim]int64{}
+	for at, e := range m.endpointsOf(s, port.name) {
+		by := claim{at: at, owner: s.object, port: port.number, right: endpointIP, created: s.created}
+		since[by] = math.MaxInt64
+		if p := m.pods[e.pod]; p != nil {
+			since[by] = p.created
+		}
 	}
-	slices.SortFunc(all, netip.AddrPort.Compare)
-	return slices.Compact(all)
+	return slices.SortedFunc(maps.Keys(since), func(a, b claim) int {
+		return cmp.Or(cmp.Compare(since[a], since[b]), a.compare(b))
+	})
 }
 
-func (p *pod) claims(o Object) []claim {
-	var list []claim
-	for number := range p.settings.Ports {
+func (p *pod) claims(o Object) []portClaims {
+	var ports []portClaims
+	for _, number := range slices.Sorted(maps.Keys(p.settings.Ports)) {
+		port := portClaims{number: number}
 		for _, address := range p.addresses {
-			list = append(list, claim{
+			port.claims = append(port.claims, claim{
 				at: netip.AddrPortFrom(address, number), owner: o, port: number, right: ownIP, created: p.created,
 			})
 		}
+		ports = append(ports, port)
 	}
-	return wholes(list)
+	return ports
 }
 
 // won returns where the port of an owner is its own, sorted, and tells of addresses that are another's.
@@ -121,20 +133,4 @@ func (m *Mesh) won(o Object, l labelled, port uint16) (won []netip.AddrPort, los
 		lost = append(lost, l.problem(port, reason, inForce))
 	}
 	return won, lost
-}
-
-// beyond tells how many of the addresses of a headless Service's port are closed because it has too many.
-func (m *Mesh) beyond(s *openService, port uint16, all int) []label.Problem {
-	open := 0
-	for _, by := range m.claims.of[s.object] {
-		if by.port == port {
-			open++
-		}
-	}
-	if open == all {
-		return nil
-	}
-	reason := fmt.Sprintf("%d of its %d addresses are beyond the %d that a headless Service can have open: split it, or give it a cluster IP",
-		all-open, all, maxHeadless)
-	return []label.Problem{s.problem(port, reason, "these addresses are blocked")}
 }

@@ -3,7 +3,6 @@ package mesh
 import (
 	"fmt"
 	"maps"
-	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -86,41 +85,6 @@ func TestHeadlessEventConcernsItsKeys(t *testing.T) {
 				t.Errorf("computed (-want +got):\n%s", diff)
 			}
 		})
-	}
-}
-
-// TestHeadlessLimit: a Service that is too big for every client's Envoy is open as far as it goes, its owner hears how
-// far that is, and when it has shrunk it is open altogether.
-func TestHeadlessLimit(t *testing.T) {
-	m := New(Config{})
-	s := headless("big", 1)
-	s.Labels["traffic.port.81"] = "tcp"
-	s.Spec.Ports = []corev1.ServicePort{{Name: "web", Port: 80}, {Name: "db", Port: 81}}
-	m.SetService(s)
-	slice := sliceOf("big")
-	slice.Ports = []discoveryv1.EndpointPort{{Name: ptr("web"), Port: ptr(int32(8080))}, {Name: ptr("db"), Port: ptr(int32(8081))}}
-	address := netip.MustParseAddr("10.1.0.0")
-	for range 600 {
-		slice.Endpoints = append(slice.Endpoints, discoveryv1.Endpoint{Addresses: []string{address.String()}})
-		address = address.Next()
-	}
-	m.SetEndpointSlice(slice)
-	ports := m.Flush().Ports[0].Ports
-	if len(ports[0].Addresses) != 600 || len(ports[1].Addresses) != 400 || len(ports[0].Endpoints) != 600 {
-		t.Errorf("%d and %d addresses are open, %d endpoints", len(ports[0].Addresses), len(ports[1].Addresses), len(ports[0].Endpoints))
-	}
-	problems := m.Problems(Object{Kind: "Service", Namespace: "default", Name: "big"})
-	const want = `label traffic.port.81="tcp": 200 of its 600 addresses are beyond the 1000 that a headless Service can have open: ` +
-		`split it, or give it a cluster IP; in force: these addresses are blocked`
-	if len(problems) != 1 || problems[0].String() != want {
-		t.Errorf("told %v, want %s", problems, want)
-	}
-	slice = slice.DeepCopy()
-	slice.Endpoints = slice.Endpoints[:500]
-	m.SetEndpointSlice(slice)
-	changes := m.Flush()
-	if n := len(changes.Ports[0].Ports[1].Addresses); n != 500 || len(changes.Problems) != 1 || len(changes.Problems[0].Problems) != 0 {
-		t.Errorf("of 500, %d are open: %v", n, changes.Problems)
 	}
 }
 
