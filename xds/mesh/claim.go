@@ -73,16 +73,16 @@ func newClaims() claims {
 	return c
 }
 
-// winner returns the owner of what is claimed.
-func (c claims) winner(by claim) Object {
+// winner returns the claim that is granted where another asks.
+func (c claims) winner(by claim) claim {
 	if whole := c.at[netip.AddrPortFrom(by.at.Addr(), wholeAddress)]; len(whole) > 0 && whole[0].right == clusterIP && whole[0].owner != by.owner {
-		return whole[0].owner
+		return whole[0]
 	}
-	return c.at[by.at][0].owner
+	return c.at[by.at][0]
 }
 
 // won reports whether a claim is granted.
-func (c claims) won(by claim) bool { return c.winner(by) == by.owner && c.at[by.at][0] == by }
+func (c claims) won(by claim) bool { return c.winner(by) == by }
 
 // replace exchanges the claims of an owner for others, sorted, and calls touched for each owner that claims an address
 // of which the claims change.

@@ -108,29 +108,45 @@ func (p *pod) claims(o Object) []portClaims {
 
 // won returns where the port of an owner is its own, sorted, and tells of addresses that are another's.
 func (m *Mesh) won(o Object, l labelled, port uint16) (won []netip.AddrPort, lost []label.Problem) {
-	others := map[Object][]netip.AddrPort{}
+	var others, own []loss
 	for _, by := range m.claims.of[o] {
 		if by.port != port {
 			continue
 		}
-		if m.claims.won(by) {
+		switch winner := m.claims.winner(by); {
+		case winner == by:
 			won = append(won, by.at)
-		} else {
-			winner := m.claims.winner(by)
-			others[winner] = append(others[winner], by.at)
+		case winner.owner == o:
+			own = append(own, loss{at: by.at, to: winner})
+		default:
+			others = append(others, loss{at: by.at, to: winner})
 		}
 	}
-	for _, other := range slices.SortedFunc(maps.Keys(others), Object.Compare) {
-		at := others[other]
-		reason, inForce := fmt.Sprintf("%s is already an address of %s", at[0], other), "the other's labels, at this address"
-		if len(at) > 1 {
-			reason = fmt.Sprintf("%s and %d more are already addresses of %s", at[0], len(at)-1, other)
-			inForce = "the other's labels, at these addresses"
-		}
-		if other == o {
-			inForce = "the label of its port with the smaller number"
-		}
-		lost = append(lost, l.problem(port, reason, inForce))
+	if len(others) > 0 {
+		lost = append(lost, toOthers(l, port, others))
+	}
+	if len(own) > 0 {
+		first := slices.MinFunc(own, func(a, b loss) int { return cmp.Compare(a.to.port, b.to.port) }).to.port
+		lost = append(lost, l.problem(port, fmt.Sprintf("port %d leads to the same addresses", first), "the label of its port with the smaller number"))
 	}
 	return won, lost
+}
+
+// A loss is an address that an owner claims and does not get.
+type loss struct {
+	at netip.AddrPort
+	to claim
+}
+
+// toOthers tells whose the addresses are. It names the one whose owner came first, and does not count: the same must not be told
+// again with each pod that comes or goes.
+func toOthers(l labelled, port uint16, lost []loss) label.Problem {
+	first := slices.MinFunc(lost, func(a, b loss) int {
+		return cmp.Or(cmp.Compare(a.to.created, b.to.created), a.to.owner.Compare(b.to.owner), a.at.Compare(b.at))
+	})
+	if len(lost) == 1 {
+		return l.problem(port, fmt.Sprintf("%s is already an address of %s", first.at, first.to.owner), "the other's labels, at this address")
+	}
+	reason := fmt.Sprintf("some of its addresses are already others', such as %s of %s", first.at, first.to.owner)
+	return l.problem(port, reason, "the others' labels, at these addresses")
 }

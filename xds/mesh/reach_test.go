@@ -88,6 +88,41 @@ func TestHeadlessEventConcernsItsKeys(t *testing.T) {
 	}
 }
 
+// TestLostAddressesAreToldOnce: the pods of a StatefulSet have the port label of its template, its headless Service has one,
+// too. Its owner hears of it once, and not again with each pod that comes or goes.
+func TestLostAddressesAreToldOnce(t *testing.T) {
+	m := New(Config{})
+	m.SetService(headless("db", 1))
+	addresses := someAddresses("10.1.0.0", 1000)
+	set := func(from, to int) {
+		for i := from; i < to; i++ {
+			p := podAt(fmt.Sprint("db-", i), addresses[i], "traffic.port.8080", "tcp")
+			p.CreationTimestamp = metav1.Unix(int64(i), 0)
+			m.SetPod(p)
+		}
+		m.SetEndpointSlice(sliceOf("db", addresses[:to]...))
+	}
+	set(0, 900)
+	m.Flush()
+	o := Object{Kind: "Service", Namespace: "default", Name: "db"}
+	const want = `label traffic.port.80="http": some of its addresses are already others', such as 10.1.0.0:8080 of Pod default/db-0; ` +
+		`in force: the others' labels, at these addresses`
+	if told := m.Problems(o); len(told) != 1 || told[0].String() != want {
+		t.Errorf("told %d, %v", len(told), told[:min(1, len(told))])
+	}
+	set(900, 1000)
+	if changes := m.Flush(); len(changes.Problems) != 0 {
+		t.Errorf("pods came, and it was told again: %v", changes.Problems)
+	}
+	for i := 10; i < 1000; i++ {
+		m.Delete(Object{Kind: "Pod", Namespace: "default", Name: fmt.Sprint("db-", i)})
+	}
+	set(0, 10)
+	if changes := m.Flush(); len(changes.Problems) != 0 {
+		t.Errorf("pods went, and it was told again: %v", changes.Problems)
+	}
+}
+
 // TestRandomAndWeights: labels that contradict each other are told once, whatever the number of ports.
 func TestRandomAndWeights(t *testing.T) {
 	m := New(Config{})
