@@ -59,6 +59,8 @@ type Agent struct {
 	wake chan struct{}
 	// later wakes it when a contest is on, of whose pauses no event tells.
 	later *time.Timer
+	// now is the time by which a contest goes.
+	now func() time.Time
 	// sawDaemonSet says that the API server once showed us our DaemonSet.
 	sawDaemonSet atomic.Bool
 }
@@ -82,6 +84,7 @@ func newAgent(c Config, client kubernetes.Interface, log *slog.Logger, in inFunc
 		metrics:  m,
 		health:   health{ready: errors.New("starting")},
 		wake:     make(chan struct{}, 1),
+		now:      time.Now,
 		installer: &installer{
 			confDir: c.ConfDir, binDir: c.BinDir, source: c.Plugin,
 			configured: c.Backend, strictStatus: c.StrictStatus, resolve: resolve,
@@ -176,8 +179,10 @@ func (a *Agent) loop(ctx context.Context, watcher *fsnotify.Watcher) {
 			return
 		case <-a.wake:
 			schedule()
-		case <-watcher.Events:
-			schedule()
+		case event := <-watcher.Events:
+			if !isTemporary(event.Name) {
+				schedule()
+			}
 		case err := <-watcher.Errors:
 			a.log.Warn("missed changes of files; everything is looked at", "error", err)
 			all = true
@@ -203,7 +208,7 @@ func (a *Agent) pass(watcher *fsnotify.Watcher, all bool) error {
 	start := time.Now()
 	a.health.begin(start)
 	watchErr := a.watchFiles(watcher)
-	rewritten, installErr := a.install(start)
+	rewritten, installErr := a.install(a.now())
 	ready := errors.Join(installErr, a.installer.contest.err())
 	var podErr error
 	switch {
@@ -228,7 +233,7 @@ func (a *Agent) install(now time.Time) (rewritten bool, err error) {
 	was := contest.on
 	rewritten, err = a.installer.pass(now)
 	a.later.Stop()
-	if wait := contest.wait(now); wait > 0 {
+	if wait := contest.wait(now); wait > 0 && err == nil { // what failed is tried again anyhow, later each time
 		a.later.Reset(wait)
 	}
 	node := nodeReference(a.config.NodeName)

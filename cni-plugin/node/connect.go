@@ -33,8 +33,9 @@ type connectProbe struct {
 	metrics *metrics
 	log     *slog.Logger
 
-	due  bool   // before the next pod is left
-	said string // last
+	due       bool   // before the next pod is left
+	said      string // last
+	rewritten bool   // is what was said
 }
 
 // look says what became different since the last look.
@@ -44,12 +45,12 @@ func (p *connectProbe) look(netns ns.NetNS) {
 	}
 	p.due = false
 	target, err := p.target(netns, p.service)
-	rewritten := err == nil && target != p.service
-	before := p.said
+	before, wasRewritten := p.said, p.rewritten
+	p.rewritten = err == nil && target != p.service
 	switch {
 	case err != nil:
 		p.said = fmt.Sprintf("cannot tell whether connections are balanced when they are made: %v", err)
-	case rewritten:
+	case p.rewritten:
 		p.said = fmt.Sprintf("a pod that connects to the cluster IP %s is sent to %s before its connection can be redirected: labels of Services do not act. "+
 			"The network add-on must leave pods to the redirect: Cilium does with socketLB.hostNamespaceOnly=true, "+
 			"Calico with bpfConnectTimeLoadBalancing: Disabled and bpfHostNetworkedNATWithoutCTLB: Enabled in its FelixConfiguration", p.service, target)
@@ -57,12 +58,12 @@ func (p *connectProbe) look(netns ns.NetNS) {
 		p.said = ""
 	}
 	p.metrics.rewritten.Set(0)
-	if rewritten {
+	if p.rewritten {
 		p.metrics.rewritten.Set(1)
 	}
 	switch {
-	case p.said == before:
-	case rewritten:
+	case p.said == before, p.rewritten && wasRewritten: // perhaps to another endpoint
+	case p.rewritten:
 		p.log.Warn(p.said)
 		p.event(p.node, corev1.EventTypeWarning, reasonBypassed, "Verify", p.said)
 	case err != nil:
@@ -139,5 +140,5 @@ func remote(table []byte, inode uint64) (netip.AddrPort, error) {
 		}
 		return netip.AddrPortFrom(addr, uint16(port)), nil
 	}
-	return netip.AddrPort{}, fmt.Errorf("socket %d is not in the kernel's table", inode)
+	return netip.AddrPort{}, errors.New("the socket is not in the kernel's table")
 }

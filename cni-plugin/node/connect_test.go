@@ -1,9 +1,11 @@
 package node
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"strings"
 	"sync/atomic"
@@ -11,6 +13,7 @@ import (
 	"time"
 
 	"github.com/containernetworking/plugins/pkg/ns"
+	"k8s.io/client-go/tools/events"
 )
 
 // A network add-on that balances when pods connect makes labels useless without
@@ -42,6 +45,36 @@ func TestTellsOfBalancingAtConnect(t *testing.T) {
 	}{{&service, "0"}, {&backend, "1"}, {nil, "0"}} {
 		target.Store(step.to)
 		n.await(fmt.Sprint(step.to), func() bool { return strings.Contains(n.get("/metrics"), gauge+step.want) })
+	}
+}
+
+// A node that stays as it is has nothing new to say: the same warning at every look
+// would bury everything else in the log.
+func TestTellsOnce(t *testing.T) {
+	service := netip.MustParseAddrPort("10.96.0.1:443")
+	looks := uint64(0)
+	for name, target := range map[string]func() (netip.AddrPort, error){
+		"the kernel does not show the socket":      func() (netip.AddrPort, error) { return remote(nil, looks) },
+		"the Service has more than one endpoint":   func() (netip.AddrPort, error) { return netip.AddrPortFrom(service.Addr(), uint16(6443+looks)), nil },
+		"the socket cannot be connected to a host": func() (netip.AddrPort, error) { return netip.AddrPort{}, fmt.Errorf("connect to %s", service) },
+	} {
+		var log bytes.Buffer
+		recorder := events.NewFakeRecorder(10)
+		p := connectProbe{
+			service: service, node: nodeReference("node-1"), reporter: reporter{recorder}, metrics: newMetrics(),
+			log: slog.New(slog.NewTextHandler(&log, nil)),
+			target: func(ns.NetNS, netip.AddrPort) (netip.AddrPort, error) {
+				looks++
+				return target()
+			},
+		}
+		for range 3 {
+			p.due = true
+			p.look(nil)
+		}
+		if lines := strings.Count(log.String(), "level=WARN"); lines != 1 || len(recorder.Events) > 1 {
+			t.Errorf("%s: %d events and these lines:\n%s", name, len(recorder.Events), log.String())
+		}
 	}
 }
 

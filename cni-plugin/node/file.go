@@ -14,6 +14,13 @@ import (
 // ends in none of their extensions.
 const tempPattern = ".traffic-cni-*.tmp"
 
+// isTemporary reports a file that is being written. What happens to it is no reason
+// to look again: a write that fails would lead to the next one at once.
+func isTemporary(path string) bool {
+	matches, _ := filepath.Match(tempPattern, filepath.Base(path))
+	return matches
+}
+
 // apply carries the change out. A link keeps pointing where it did, and what
 // another program wrote since the plan was made stays.
 func (c change) apply() error {

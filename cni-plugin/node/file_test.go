@@ -5,6 +5,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/fsnotify/fsnotify"
 )
 
 // Between the last look at a file and its replacement nothing is left to do that
@@ -28,6 +30,37 @@ func TestLooksRightBeforeReplacing(t *testing.T) {
 	}
 	if got := snapshot(t, dir); len(got) != 1 || got["10-a.conflist"] != "-rw-r--r--\nold" {
 		t.Errorf("the folder is %v", got)
+	}
+}
+
+// The agent watches the folders that it writes to: a write that fails must not be
+// the event that leads to the next attempt.
+func TestFailedWriteIsNoEvent(t *testing.T) {
+	dir := t.TempDir()
+	watcher, err := fsnotify.NewWatcher()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer watcher.Close()
+	if err := watcher.Add(dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := writeFile(filepath.Join(dir, "10-a.conflist"), []byte("new"), 0o600, func() error { return errChanged }); err == nil {
+		t.Fatal("written")
+	}
+	last := filepath.Join(dir, "20-b.conflist")
+	write(t, last, []byte("{}"), 0o644)
+	seen := 0
+	for event := range watcher.Events {
+		if event.Name == last {
+			break
+		}
+		if seen++; !isTemporary(event.Name) {
+			t.Errorf("%v leads to another attempt", event)
+		}
+	}
+	if seen == 0 || isTemporary(last) {
+		t.Errorf("%d events of the failed write; one of another program counts: %v", seen, !isTemporary(last))
 	}
 }
 

@@ -218,13 +218,14 @@ func (noPlugins) ExecPlugin(context.Context, string, []byte, []string) ([]byte, 
 }
 func (noPlugins) FindInPath(name string, _ []string) (string, error) { return name, nil }
 
-// await asks until ok, and fails after two seconds: what the agent is to notice
-// it must notice in that time.
+// await asks until ok, and fails when that never comes, which is after a time that
+// is long for any machine.
 func (n *testNode) await(what string, ok func() bool) {
 	n.Helper()
-	for end := time.Now().Add(2 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
+	const never = 10 * time.Second
+	for end := time.Now().Add(never); !ok(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(end) {
-			n.Fatalf("not within 2 s: %s; readiness: %v", what, n.get("/readyz"))
+			n.Fatalf("not within %s: %s; readiness: %v", never, what, n.get("/readyz"))
 		}
 	}
 }

@@ -44,16 +44,14 @@ func (i *installer) pass(now time.Time) (rewritten bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	var changes []change
-	rewritten, err = i.carryOut(func() (_ []change, err error) {
-		if changes, err = planInstall(i.confDir, entry); err == nil && i.contest.holds(changes, now) {
+	rewritten, done, err := i.carryOut(func() ([]change, error) {
+		changes, err := planInstall(i.confDir, entry)
+		if err == nil && i.contest.holds(changes, now) {
 			changes = nil
 		}
 		return changes, err
 	})
-	if err == nil {
-		i.contest.note(changes, now)
-	}
+	i.contest.note(done, now, err)
 	return rewritten, err
 }
 
@@ -98,27 +96,31 @@ func (i *installer) findBackend() error {
 }
 
 // carryOut makes the changes of a plan, and plans again when another program
-// wrote a file in the meantime. It says whether there was something to change.
-func (i *installer) carryOut(plan func() ([]change, error)) (changed bool, err error) {
+// wrote a file in the meantime. It says whether there was something to change, and
+// what of that is done.
+func (i *installer) carryOut(plan func() ([]change, error)) (changed bool, done []change, err error) {
 	const attempts = 5
 	for range attempts {
 		changes, planErr := plan()
 		changed = changed || len(changes) > 0
-		err = errors.Join(planErr, i.applyAll(changes))
+		applied, applyErr := i.applyAll(changes)
+		done = append(done, applied...)
+		err = errors.Join(planErr, applyErr)
 		if !errors.Is(err, errChanged) {
 			break
 		}
 	}
-	return changed, err
+	return changed, done, err
 }
 
-func (i *installer) applyAll(changes []change) error {
+func (i *installer) applyAll(changes []change) (done []change, err error) {
 	var errs []error
 	for _, c := range changes {
 		if err := c.apply(); err != nil {
 			errs = append(errs, err)
 			continue
 		}
+		done = append(done, c)
 		i.metrics.writes.WithLabelValues("conflist").Inc()
 		verb := "wrote the CNI configuration"
 		if c.data == nil {
@@ -126,5 +128,5 @@ func (i *installer) applyAll(changes []change) error {
 		}
 		i.log.Info(verb, "path", c.path)
 	}
-	return errors.Join(errs...)
+	return done, errors.Join(errs...)
 }

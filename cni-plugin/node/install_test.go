@@ -53,7 +53,7 @@ func TestKeepsWhatOthersWriteMeanwhile(t *testing.T) {
 		path := n.conflist("10-a.conflist", c.before)
 		n.conflist("20-b.conflist", after) // is active when there is no other
 		plans := 0
-		changed, err := a.installer.carryOut(func() ([]change, error) {
+		changed, _, err := a.installer.carryOut(func() ([]change, error) {
 			changes, err := c.plan(n.config.ConfDir)
 			if plans++; plans == 1 { // between our read and our rename
 				if err := os.Remove(path); err != nil {

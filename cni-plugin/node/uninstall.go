@@ -79,7 +79,7 @@ func uninstalled(ds *appsv1.DaemonSet, err error, sawBefore bool) (bool, string)
 // removes the binary last: at no time does a configuration name what is missing.
 // Rules of running pods stay, and so do their sidecars.
 func (a *Agent) uninstall(ctx context.Context) error {
-	if _, err := a.installer.carryOut(func() ([]change, error) { return planUninstall(a.config.ConfDir) }); err != nil {
+	if _, _, err := a.installer.carryOut(func() ([]change, error) { return planUninstall(a.config.ConfDir) }); err != nil {
 		return fmt.Errorf("uninstall: the plugin stays, since a CNI configuration may still name it: %w", err)
 	}
 	if runtime := runtimeOf(a.nodePods()); !reloads(runtime) {
