@@ -35,7 +35,7 @@ func (m *Mesh) build(s *openService) ([]Port, []label.Problem) {
 
 // buildPod computes the model of a Pod. Its endpoint is its primary address, by whichever it was dialled.
 func (m *Mesh) buildPod(o Object, p *pod) ([]Port, []label.Problem) {
-	if len(p.addresses) == 0 {
+	if len(p.addresses) == 0 || len(p.settings.Ports) == 0 {
 		return nil, p.problems
 	}
 	var (

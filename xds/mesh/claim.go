@@ -26,11 +26,16 @@ const (
 	clusterIP right = iota
 	// ownIP is a pod's.
 	ownIP
+	// ownEndpointIP is the address of an endpoint of a headless Service that is a pod of its namespace and has this address.
+	ownEndpointIP
 	// externalIP is an external or load balancer address. Their authors name them freely: nobody takes a cluster IP or
 	// a pod's address in this way.
 	externalIP
-	// endpointIP is the address of an endpoint of a headless Service.
+	// endpointIP is the address of any other endpoint of a headless Service.
 	endpointIP
+	// othersPodIP is that of an endpoint that is a pod of another namespace, which any author of an EndpointSlice can name. It
+	// wins nothing.
+	othersPodIP
 )
 
 // compare orders claims by address, and those of one address by who wins: the stronger right, then the older owner.
@@ -82,7 +87,7 @@ func (c claims) winner(by claim) claim {
 }
 
 // won reports whether a claim is granted.
-func (c claims) won(by claim) bool { return c.winner(by) == by }
+func (c claims) won(by claim) bool { return by.right != othersPodIP && c.winner(by) == by }
 
 // replace exchanges the claims of an owner for others, sorted, and calls touched for each owner that claims an address
 // of which the claims change.

@@ -37,6 +37,7 @@ type Mesh struct {
 	slicesOf      index // Service -> EndpointSlices
 	slicesWith    index // Pod -> EndpointSlices
 	podsOf        index // controller -> Pods
+	podsAt        podAddresses
 	replicaSetsOf index // Deployment -> ReplicaSets
 	claims        claims
 	// cut has the owners that want more addresses than they can have, with the first port that lacks some.
@@ -62,6 +63,7 @@ func New(config Config) *Mesh {
 		slicesOf:      index{},
 		slicesWith:    index{},
 		podsOf:        index{},
+		podsAt:        podAddresses{},
 		replicaSetsOf: index{},
 		claims:        newClaims(),
 		cut:           map[Object]uint16{},

@@ -179,9 +179,11 @@ type pod struct {
 	owner Object // the controller; zero when there is none
 	// injected says that Envoy is in the pod, injectable that it could be.
 	injected, injectable bool
-	// addresses are where the ports are open that its labels open, the pod's primary one first; none if it has ended.
+	// addresses are the pod's, its primary one first; none if it has ended.
 	addresses []netip.Addr
-	created   int64 // seconds
+	// onNode says that they are its node's, which are many pods'.
+	onNode  bool
+	created int64 // seconds
 }
 
 func projectPod(p *corev1.Pod) *pod {
@@ -192,16 +194,25 @@ func projectPod(p *corev1.Pod) *pod {
 		labelled:   parseLabels(string(label.Pod), p.Labels),
 		owner:      controllerOf(&p.ObjectMeta),
 		created:    p.CreationTimestamp.Unix(),
+		onNode:     p.Spec.HostNetwork,
 		injected:   running && p.Annotations[label.ProxyAnnotation] != "",
 		injectable: running && !windows && !p.Spec.HostNetwork,
 	}
 	// The address of a pod that has ended is another's soon. Whether a pod is ready does not matter to who dials it.
-	if len(projected.settings.Ports) > 0 && !ended {
+	if !ended {
 		for _, ip := range p.Status.PodIPs {
 			projected.addresses = append(projected.addresses, unicast([]string{ip.IP})...)
 		}
 	}
 	return projected
+}
+
+// ownAddresses are those that are no other pod's.
+func (p *pod) ownAddresses() []netip.Addr {
+	if p == nil || p.onNode {
+		return nil
+	}
+	return p.addresses
 }
 
 // A workload is a Deployment, StatefulSet or DaemonSet, or the ReplicaSet between a Deployment and its pods.

@@ -79,17 +79,36 @@ func (m *Mesh) serviceClaims(s *openService) []portClaims {
 //
 // The oldest pods are first: which of too many are open does not change when pods come. What is no pod comes last.
 func (m *Mesh) headlessClaims(s *openService, port openPort) []claim {
-	since := map[claim]int64{}
+	type aged struct {
+		claim
+		since int64
+	}
+	all := map[netip.AddrPort]aged{}
 	for at, e := range m.endpointsOf(s, port.name) {
-		by := claim{at: at, owner: s.object, port: port.number, right: endpointIP, created: s.created}
-		since[by] = math.MaxInt64
-		if p := m.pods[e.pod]; p != nil {
-			since[by] = p.created
+		right, since := m.rightTo(e, s.object.Namespace)
+		if known, twice := all[at]; !twice || right < known.right {
+			all[at] = aged{claim{at: at, owner: s.object, port: port.number, right: right, created: s.created}, since}
 		}
 	}
-	return slices.SortedFunc(maps.Keys(since), func(a, b claim) int {
-		return cmp.Or(cmp.Compare(since[a], since[b]), a.compare(b))
-	})
+	var list []claim
+	for _, by := range slices.SortedFunc(maps.Values(all), func(a, b aged) int {
+		return cmp.Or(cmp.Compare(a.since, b.since), a.compare(b.claim))
+	}) {
+		list = append(list, by.claim)
+	}
+	return list
+}
+
+// rightTo returns the right of a headless Service of a namespace to the address of an endpoint, and since when it is the
+// pod's that it should be.
+func (m *Mesh) rightTo(e sliceEndpoint, namespace string) (right, int64) {
+	if p := m.pods[e.pod]; p != nil && slices.Contains(p.addresses, e.address) {
+		return ownEndpointIP, p.created
+	}
+	if m.podsAt.outside(namespace, e.address) != (Object{}) {
+		return othersPodIP, math.MaxInt64
+	}
+	return endpointIP, math.MaxInt64
 }
 
 func (p *pod) claims(o Object) []portClaims {
@@ -114,8 +133,11 @@ func (m *Mesh) won(o Object, l labelled, port uint16) (won []netip.AddrPort, los
 			continue
 		}
 		switch winner := m.claims.winner(by); {
-		case winner == by:
+		case m.claims.won(by):
 			won = append(won, by.at)
+		case by.right == othersPodIP:
+			pod := m.podsAt.outside(o.Namespace, by.at.Addr())
+			others = append(others, loss{at: by.at, to: claim{owner: pod, created: m.pods[pod].created}})
 		case winner.owner == o:
 			own = append(own, loss{at: by.at, to: winner})
 		default:

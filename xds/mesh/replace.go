@@ -2,6 +2,7 @@ package mesh
 
 import (
 	"maps"
+	"net/netip"
 	"reflect"
 	"slices"
 
@@ -74,6 +75,12 @@ func (m *Mesh) replacePod(o Object, next *pod) {
 		m.touch(m.workloadOf(owner))
 	}
 	m.touchServicesOf(o)
+	if !slices.Equal(previous.ownAddresses(), next.ownAddresses()) {
+		m.podsAt.remove(previous, o)
+		m.podsAt.add(next, o)
+		m.touchServicesAt(before.addresses, o.Namespace)
+		m.touchServicesAt(after.addresses, o.Namespace)
+	}
 	if previous != nil && next != nil {
 		m.noteLabels(o, before.labelled, after.labelled)
 	}
@@ -106,6 +113,17 @@ func (m *Mesh) replaceWorkload(o Object, next *workload) {
 func (m *Mesh) touchServicesOf(pod Object) {
 	for slice := range m.slicesWith[pod] {
 		m.touch(m.slices[slice].service)
+	}
+}
+
+// touchServicesAt marks the Services outside of a namespace that claim the addresses of a pod in it.
+func (m *Mesh) touchServicesAt(addresses []netip.Addr, namespace string) {
+	for _, address := range addresses {
+		for _, by := range m.claims.at[netip.AddrPortFrom(address, wholeAddress)] {
+			if by.owner.Kind == string(label.Service) && by.owner.Namespace != namespace {
+				m.touch(by.owner)
+			}
+		}
 	}
 }
 
