@@ -58,6 +58,16 @@ func (t *Translator) splitRoute(p mesh.Port) (*routev3.RouteConfiguration, error
 	}, nil
 }
 
+// defaultHost stands for the Host that a client of HTTP/1.0 does not name. Of a split port it is none of serviceNames: who
+// does not ask for the Service has dialled a pod.
+func defaultHost(p mesh.Port) string {
+	host := p.Owner.Name + "." + p.Owner.Namespace
+	if split(p) {
+		host += ".pod"
+	}
+	return host
+}
+
 // serviceNames are the names by which clients know a Service. The first is for clients in its namespace; the same name
 // leads others to other addresses. The last is the complete one as DNS has it.
 func serviceNames(service mesh.Object, clusterDomain string) []string {

@@ -44,3 +44,36 @@ func TestClusterDomain(t *testing.T) {
 		}
 	}
 }
+
+// TestDefaultHost: HTTP/1.0 without a Host to one pod of a headless Service is not balanced over all of them, whatever the
+// Service and the cluster are called; to other Services it names the Service.
+func TestDefaultHost(t *testing.T) {
+	for _, service := range []mesh.Object{
+		object("db"),
+		{Kind: "Service", Namespace: "svc", Name: "pod"},
+		{Kind: "Service", Namespace: "pod", Name: "svc"},
+		{Kind: "Service", Namespace: "pod", Name: "pod"},
+	} {
+		for _, domain := range []string{"", "pod", "example.org"} {
+			translator, err := NewTranslator(Config{ClusterDomain: domain})
+			if err != nil {
+				t.Fatal(err)
+			}
+			p := mesh.Port{Owner: service, Number: 80, Protocol: label.HTTP, Headless: true}
+			route, err := translator.route(p)
+			if err != nil {
+				t.Fatal(err)
+			}
+			host := translator.connectionManager(p).GetHttpProtocolOptions().GetDefaultHostForHttp_10()
+			for _, v := range route.GetVirtualHosts() {
+				if slices.Contains(v.GetDomains(), host) {
+					t.Errorf("%s, domain %q: %q is a domain of %s", service, domain, host, v.GetName())
+				}
+			}
+			p.Headless = false
+			if host := translator.connectionManager(p).GetHttpProtocolOptions().GetDefaultHostForHttp_10(); host != service.Name+"."+service.Namespace {
+				t.Errorf("%s: %q", service, host)
+			}
+		}
+	}
+}

@@ -87,7 +87,7 @@ func (t *Translator) connectionManager(p mesh.Port) *hcmv3.HttpConnectionManager
 		HttpProtocolOptions: &corev3.Http1ProtocolOptions{
 			// Old clients, and nginx as a proxy, still speak HTTP/1.0.
 			AcceptHttp_10:         true,
-			DefaultHostForHttp_10: p.Owner.Name + "." + p.Owner.Namespace,
+			DefaultHostForHttp_10: defaultHost(p),
 			// Some clients offer to upgrade to TLS with every request; Envoy would answer 403.
 			IgnoreHttp_11Upgrade: []*matcherv3.StringMatcher{{
 				MatchPattern: &matcherv3.StringMatcher_Prefix{Prefix: "TLS/"}, IgnoreCase: true,
