@@ -150,12 +150,28 @@ var kinds = []string{"Service", "EndpointSlice", "Pod", "Deployment", "ReplicaSe
 // drawObject names one of few objects.
 func drawObject(t *rapid.T) Object {
 	kind := rapid.SampledFrom(kinds).Draw(t, "kind")
-	o := Object{Kind: kind, Namespace: "default", Name: drawName(t, "name")}
+	o := Object{Kind: kind, Namespace: drawNamespace(t), Name: drawName(t, "name")}
 	if kind == "Service" && rapid.IntRange(0, 4).Draw(t, "api") == 0 {
 		o.Name = "kubernetes"
 	}
 	return o
 }
+
+// drawNamespace is mostly the same, so that objects that are to meet do.
+func drawNamespace(t *rapid.T) string {
+	return rapid.SampledFrom([]string{"default", "default", "other"}).Draw(t, "namespace")
+}
+
+// drawAddress has few values for pods, endpoints and Services alike: whatever one can claim, another has.
+func drawAddress(t *rapid.T, network, what string) string {
+	return fmt.Sprintf(network, rapid.IntRange(1, 2).Draw(t, what))
+}
+
+// The networks from which addresses are drawn.
+const (
+	network4 = "10.96.0.%d"
+	network6 = "fd00::%d"
+)
 
 // drawName has few values, so that objects meet.
 func drawName(t *rapid.T, what string) string {
@@ -187,10 +203,10 @@ func drawPod(t *rapid.T, meta metav1.ObjectMeta) func(*Mesh) {
 	meta.CreationTimestamp = metav1.Unix(rapid.Int64Range(1, 3).Draw(t, "created"), 0)
 	p := &corev1.Pod{ObjectMeta: meta}
 	p.Status.Phase = rapid.SampledFrom([]corev1.PodPhase{"Pending", "Running", "Running", "Failed"}).Draw(t, "phase")
-	for _, network := range []string{"10.0.0.%d", "fd01::%d"} {
+	p.Spec.HostNetwork = rapid.IntRange(0, 4).Draw(t, "onNode") == 0
+	for _, network := range []string{network4, network6} {
 		if rapid.IntRange(0, 2).Draw(t, network) > 0 {
-			ip := fmt.Sprintf(network, rapid.IntRange(0, 1).Draw(t, "ip"))
-			p.Status.PodIPs = append(p.Status.PodIPs, corev1.PodIP{IP: ip})
+			p.Status.PodIPs = append(p.Status.PodIPs, corev1.PodIP{IP: drawAddress(t, network, "ip")})
 		}
 	}
 	return func(m *Mesh) { m.SetPod(p) }
@@ -227,7 +243,7 @@ func drawOwner(t *rapid.T, kinds ...string) []metav1.OwnerReference {
 
 func drawService(t *rapid.T, meta metav1.ObjectMeta) func(*Mesh) {
 	address := func(name string) string {
-		return rapid.SampledFrom([]string{"10.96.0.1", "10.96.0.2", "192.0.2.7", "fd00::7"}).Draw(t, name)
+		return rapid.SampledFrom([]string{"10.96.0.1", "10.96.0.2", "10.96.0.3", "192.0.2.7", "fd00::1"}).Draw(t, name)
 	}
 	meta.CreationTimestamp = metav1.Unix(rapid.Int64Range(1, 3).Draw(t, "created"), 0)
 	s := &corev1.Service{ObjectMeta: meta}
@@ -254,12 +270,12 @@ func drawSlice(t *rapid.T, meta metav1.ObjectMeta) func(*Mesh) {
 		discoveryv1.LabelServiceName: drawName(t, "service"),
 	}
 	s := &discoveryv1.EndpointSlice{ObjectMeta: meta, AddressType: "IPv4"}
-	network := "10.0.0.%d"
+	network := network4
 	if rapid.IntRange(0, 3).Draw(t, "v6") == 0 {
-		s.AddressType, network = "IPv6", "fd01::%d"
+		s.AddressType, network = "IPv6", network6
 	}
 	for i, name := range []string{"one", "two"} {
-		number := rapid.Int32Range(8080, 8081).Draw(t, "port")
+		number := rapid.SampledFrom([]int32{1, 8080, 8081}).Draw(t, "port")
 		if i == 0 || rapid.Bool().Draw(t, "second") {
 			s.Ports = append(s.Ports, discoveryv1.EndpointPort{Name: &name, Port: &number})
 		}
@@ -268,14 +284,16 @@ func drawSlice(t *rapid.T, meta metav1.ObjectMeta) func(*Mesh) {
 	*conditions[2] = true
 	condition := rapid.SampledFrom(conditions)
 	for range rapid.IntRange(0, 3).Draw(t, "endpoints") {
-		n := rapid.IntRange(0, 1).Draw(t, "pod")
-		s.Endpoints = append(s.Endpoints, discoveryv1.Endpoint{
-			Addresses: []string{fmt.Sprintf(network, n)},
+		e := discoveryv1.Endpoint{
+			Addresses: []string{drawAddress(t, network, "endpoint")},
 			Conditions: discoveryv1.EndpointConditions{
 				Ready: condition.Draw(t, "ready"), Serving: condition.Draw(t, "serving"), Terminating: condition.Draw(t, "terminating"),
 			},
-			TargetRef: &corev1.ObjectReference{Kind: "Pod", Name: fmt.Sprint("x", n)},
-		})
+		}
+		if rapid.IntRange(0, 3).Draw(t, "byHand") > 0 {
+			e.TargetRef = &corev1.ObjectReference{Kind: "Pod", Name: drawName(t, "pod")}
+		}
+		s.Endpoints = append(s.Endpoints, e)
 	}
 	return func(m *Mesh) { m.SetEndpointSlice(s) }
 }
