@@ -67,6 +67,9 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, drain time.Duration)
 		case <-ctx.Done():
 		}
 		close(s.draining)
+		// Who has a connection leaves it for a replica that stays: the API server would keep asking the old release for the
+		// old settings, when helm has long said that the new one is ready.
+		s.http.SetKeepAlivesEnabled(false)
 		select {
 		case <-failed.Done():
 		case <-time.After(drain):

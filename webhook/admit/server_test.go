@@ -12,9 +12,11 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
+	"io"
 	"math/big"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"os"
 	"path/filepath"
 	"strings"
@@ -257,6 +259,43 @@ func TestDrain(t *testing.T) {
 }
 
 // TestBadCA: what is not a certificate must not become the trust of pods.
+// TestDrainLetsConnectionsGo: after an upgrade the API server must not go on asking a replica of the old release over the
+// connection that it has.
+func TestDrainLetsConnectionsGo(t *testing.T) {
+	m := &mount{dir: t.TempDir()}
+	m.write(t, secret(t, 1, time.Hour))
+	s := serve(t, m, soon)
+	client := &http.Client{Transport: &http.Transport{
+		ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, // who it is does not matter here
+	}}
+	defer client.CloseIdleConnections()
+	kept := func() (kept bool) {
+		ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{GotConn: func(c httptrace.GotConnInfo) { kept = c.Reused }})
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+s.address+InjectPath, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res, err := client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.Copy(io.Discard, res.Body)
+		res.Body.Close()
+		return kept
+	}
+	kept()
+	if !kept() {
+		t.Fatal("a connection is not kept while the server serves")
+	}
+	s.stop()
+	<-s.draining
+	for deadline := time.Now().Add(soon / 2); kept(); {
+		if time.Now().After(deadline) {
+			t.Fatal("a connection is kept while the server drains")
+		}
+	}
+}
+
 func TestBadCA(t *testing.T) {
 	good := secret(t, 1, time.Hour)
 	for name, text := range map[string][]byte{
