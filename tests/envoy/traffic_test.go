@@ -229,7 +229,7 @@ func TestRequestsPassUnchanged(t *testing.T) {
 				t.Errorf("the client got %s", name)
 			}
 		}
-		if strings.Contains(body, "X-Envoy") {
+		if strings.Contains(body, "X-Envoy") || strings.Contains(body, "X-Request-Id") {
 			t.Errorf("the server got\n%s", body)
 		}
 	})

@@ -76,12 +76,15 @@ func (t *Translator) tcpProxy(p mesh.Port) *tcpv3.TcpProxy {
 // connectionManager is the same for every setting of a port but its being HTTP: what labels set is in the route. It
 // changes of a request only what it must.
 func (t *Translator) connectionManager(p mesh.Port) *hcmv3.HttpConnectionManager {
+	tracing := t.reports(p)
 	return &hcmv3.HttpConnectionManager{
 		StatPrefix: statPrefix,
+		// Traces alone have a use for an id of each request.
+		GenerateRequestId: wrapperspb.Bool(tracing != nil),
 		RouteSpecifier: &hcmv3.HttpConnectionManager_Rds{Rds: &hcmv3.Rds{
 			ConfigSource: ads(), RouteConfigName: clusterName(p),
 		}},
-		Tracing:     t.reports(p),
+		Tracing:     tracing,
 		HttpFilters: t.httpFilters,
 		AccessLog:   t.httpLog,
 		HttpProtocolOptions: &corev3.Http1ProtocolOptions{
