@@ -16,7 +16,7 @@ func (m *Mesh) build(s *openService) ([]Port, []label.Problem) {
 		ports    []Port
 		problems = slices.Concat(s.problems, s.unmet, m.uncollected(s.labelled), m.beyond(s.object, s.labelled))
 	)
-	for _, open := range within(s.open) {
+	for _, open := range within(s.open, m.limit) {
 		addresses, lost := m.won(s.object, s.labelled, open.number)
 		problems = append(problems, lost...)
 		port := Port{
@@ -42,7 +42,7 @@ func (m *Mesh) buildPod(o Object, p *pod) ([]Port, []label.Problem) {
 		ports    []Port
 		problems = slices.Concat(p.problems, m.uncollected(p.labelled), m.beyond(o, p.labelled))
 	)
-	for _, number := range within(slices.Sorted(maps.Keys(p.settings.Ports))) {
+	for _, number := range within(slices.Sorted(maps.Keys(p.settings.Ports)), m.limit) {
 		addresses, lost := m.won(o, p.labelled, number)
 		problems = append(problems, lost...)
 		port := Port{Owner: o, Number: number, Protocol: p.settings.Ports[number], Settings: p.settings, Addresses: addresses}

@@ -18,11 +18,11 @@ type portClaims struct {
 	claims []claim
 }
 
-// share returns as many claims as one owner can have. The ports take turns, so that one with many addresses leaves the
+// share returns as many claims as the limit is. The ports take turns, so that one with many addresses leaves the
 // others theirs. It names the first port that does not get all of its own, or 0.
-func share(ports []portClaims) (list []claim, cut uint16) {
-	if len(ports) > maxAddresses {
-		ports, cut = ports[:maxAddresses], ports[maxAddresses].number
+func share(ports []portClaims, limit int) (list []claim, cut uint16) {
+	if len(ports) > limit {
+		ports, cut = ports[:limit], ports[limit].number
 	}
 	left := ports
 	for turn := 0; len(left) > 0; turn++ {
@@ -30,7 +30,7 @@ func share(ports []portClaims) (list []claim, cut uint16) {
 		for _, port := range left {
 			switch {
 			case turn >= len(port.claims): // it has all of them
-			case len(list) == maxAddresses:
+			case len(list) == limit:
 				return list, port.number
 			default:
 				list, next = append(list, port.claims[turn]), append(next, port)
@@ -42,7 +42,7 @@ func share(ports []portClaims) (list []claim, cut uint16) {
 }
 
 // within returns the ports, sorted, that can be open: there is no more than one address for each.
-func within[T any](ports []T) []T { return ports[:min(len(ports), maxAddresses)] }
+func within[T any](ports []T, limit int) []T { return ports[:min(len(ports), limit)] }
 
 // beyond tells that an owner has more addresses than can be open. It gives no numbers, which would make it another problem
 // with each pod that comes or goes.
@@ -52,6 +52,6 @@ func (m *Mesh) beyond(o Object, l labelled) []label.Problem {
 		return nil
 	}
 	reason := fmt.Sprintf("with it there are more than the %d addresses that a Service or Pod can have open, all its ports together: "+
-		"open fewer ports, split a headless Service, or give it a cluster IP", maxAddresses)
+		"open fewer ports, split a headless Service, or give it a cluster IP", m.limit)
 	return []label.Problem{l.problem(port, reason, "the addresses beyond are blocked")}
 }

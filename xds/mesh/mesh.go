@@ -28,6 +28,8 @@ type Config struct {
 // A Mesh is the model of a cluster. It is owned by one goroutine.
 type Mesh struct {
 	config Config
+	// limit is maxAddresses; tests have a smaller one.
+	limit int
 
 	services  map[Object]*openService
 	slices    map[Object]*endpointSlice
@@ -56,6 +58,7 @@ type Mesh struct {
 func New(config Config) *Mesh {
 	return &Mesh{
 		config:        config,
+		limit:         maxAddresses,
 		services:      map[Object]*openService{},
 		slices:        map[Object]*endpointSlice{},
 		pods:          map[Object]*pod{},

@@ -52,10 +52,12 @@ func TestIncrementalEqualsRebuild(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var (
 			config   = Config{KubernetesAPI: rapid.Bool().Draw(t, "kubernetesAPI")}
+			limit    = rapid.SampledFrom([]int{1, 2, 3, maxAddresses}).Draw(t, "limit")
 			m        = New(config)
 			told     = newKnown()
 			existing = cluster{}
 		)
+		m.limit = limit
 		for range rapid.IntRange(20, 100).Draw(t, "events") {
 			o := drawObject(t)
 			if rapid.IntRange(0, 5).Draw(t, "what") == 0 {
@@ -68,18 +70,19 @@ func TestIncrementalEqualsRebuild(t *testing.T) {
 			}
 			if rapid.IntRange(0, 2).Draw(t, "more") > 0 {
 				told.apply(m.Flush())
-				checkRebuilt(t, config, existing, told)
+				checkRebuilt(t, config, limit, existing, told)
 			}
 		}
 		told.apply(m.Flush())
-		checkRebuilt(t, config, existing, told)
+		checkRebuilt(t, config, limit, existing, told)
 		checkQuiet(t, m, existing)
 		checkEmpty(t, m, existing)
 	})
 }
 
-func checkRebuilt(t *rapid.T, config Config, existing cluster, told known) {
+func checkRebuilt(t *rapid.T, config Config, limit int, existing cluster, told known) {
 	rebuilt := New(config)
+	rebuilt.limit = limit
 	objects := slices.SortedFunc(maps.Keys(existing), Object.Compare)
 	if rapid.Bool().Draw(t, "backwards") {
 		slices.Reverse(objects)

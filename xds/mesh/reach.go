@@ -23,7 +23,7 @@ func (m *Mesh) claimsOf(o Object) (list []claim, cut uint16) {
 	if p := m.pods[o]; p != nil {
 		ports = p.claims(o)
 	}
-	shared, cut := share(ports)
+	shared, cut := share(ports, m.limit)
 	list = wholes(append(list, shared...))
 	slices.SortFunc(list, claim.compare)
 	return list, cut
@@ -136,8 +136,7 @@ func (m *Mesh) won(o Object, l labelled, port uint16) (won []netip.AddrPort, los
 		case m.claims.won(by):
 			won = append(won, by.at)
 		case by.right == othersPodIP:
-			pod := m.podsAt.outside(o.Namespace, by.at.Addr())
-			others = append(others, loss{at: by.at, to: claim{owner: pod, created: m.pods[pod].created}})
+			others = append(others, loss{at: by.at, to: m.podOutside(o.Namespace, by.at)})
 		case winner.owner == o:
 			own = append(own, loss{at: by.at, to: winner})
 		default:
@@ -152,6 +151,15 @@ func (m *Mesh) won(o Object, l labelled, port uint16) (won []netip.AddrPort, los
 		lost = append(lost, l.problem(port, fmt.Sprintf("port %d leads to the same addresses", first), "the label of its port with the smaller number"))
 	}
 	return won, lost
+}
+
+// podOutside is what a pod of another namespace could claim at its address.
+func (m *Mesh) podOutside(namespace string, at netip.AddrPort) claim {
+	by := claim{at: at, right: ownIP, owner: m.podsAt.outside(namespace, at.Addr())}
+	if p := m.pods[by.owner]; p != nil {
+		by.created = p.created
+	}
+	return by
 }
 
 // A loss is an address that an owner claims and does not get.

@@ -75,7 +75,7 @@ func (m *Mesh) replacePod(o Object, next *pod) {
 		m.touch(m.workloadOf(owner))
 	}
 	m.touchServicesOf(o)
-	if !slices.Equal(previous.ownAddresses(), next.ownAddresses()) {
+	if before.created != after.created || !slices.Equal(previous.ownAddresses(), next.ownAddresses()) {
 		m.podsAt.remove(previous, o)
 		m.podsAt.add(next, o)
 		m.touchServicesAt(before.addresses, o.Namespace)
