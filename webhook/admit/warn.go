@@ -2,6 +2,7 @@ package admit
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 
 	admissionv1 "k8s.io/api/admission/v1"
@@ -15,13 +16,31 @@ type warnings struct {
 	injector func() *inject.Injector
 }
 
-// answer says what the labels of an object do not do, and the labels and annotations of its pod template.
+// answer says what the labels of an object do not do, and the labels and annotations of its pod template. Whoever changes
+// it hears what is new: what was so before was told to who did it, and would hide the rest.
 func (h warnings) answer(r *request) (answer, error) {
 	o, err := decode(r.Object)
 	if err != nil {
 		return answer{}, err
 	}
 	kind := label.Kind(r.Kind.Kind)
+	texts := h.about(kind, o)
+	if r.Operation == admissionv1.Update {
+		old, err := decode(r.OldObject)
+		if err != nil {
+			return answer{}, err
+		}
+		before := h.about(kind, old)
+		texts = slices.DeleteFunc(texts, func(text string) bool { return slices.Contains(before, text) })
+		texts = append(texts, tooLate(kind, o, old)...)
+	}
+	if len(texts) == 0 {
+		return answer{result: "silent"}, nil
+	}
+	return answer{result: "warned", warnings: bounded(describe(kind, o), texts)}, nil
+}
+
+func (h warnings) about(kind label.Kind, o *object) []string {
 	settings, problems := label.Parse(kind, o.Metadata.Labels)
 	if kind == label.Service {
 		_, shut := o.Spec.Opened(o.Metadata.Labels, settings)
@@ -35,17 +54,7 @@ func (h warnings) answer(r *request) (answer, error) {
 			texts = append(texts, "pod template: "+text)
 		}
 	}
-	if r.Operation == admissionv1.Update {
-		old, err := decode(r.OldObject)
-		if err != nil {
-			return answer{}, err
-		}
-		texts = append(texts, tooLate(kind, o, old)...)
-	}
-	if len(texts) == 0 {
-		return answer{result: "silent"}, nil
-	}
-	return answer{result: "warned", warnings: bounded(describe(kind, o), texts)}, nil
+	return texts
 }
 
 func sentences(prefix string, problems []label.Problem) []string {
