@@ -3,14 +3,8 @@ package bench
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"fmt"
-	"math/big"
 	"net"
 	"os"
 	"os/exec"
@@ -22,6 +16,8 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/util/wait"
+
+	"github.com/kubernetes-traffic-manager/traffic/tests/injected"
 )
 
 // A controlPlane is traffic-control as a process of its own against the local cluster. The cluster's own one is left
@@ -48,7 +44,7 @@ func newControlPlane(b *testing.B, kubeconfig, namespace string) *controlPlane {
 	if out, err := build.CombinedOutput(); err != nil {
 		b.Fatalf("%v\n%s", err, out)
 	}
-	c := &controlPlane{program: program, address: freeAddress(b), ca: writeCertificate(b, dir)}
+	c := &controlPlane{program: program, address: freeAddress(b), ca: injected.Certificate(b, dir)}
 	c.args = []string{
 		"--namespace=" + namespace, "--kubeconfig=" + kubeconfig, "--tls-dir=" + dir,
 		"--listen=" + c.address, "--status-listen=" + freeAddress(b),
@@ -112,41 +108,6 @@ func freeAddress(b *testing.B) string {
 	}
 	defer l.Close()
 	return l.Addr().String()
-}
-
-// writeCertificate makes tls.crt and tls.key in dir, self-signed for localhost.
-func writeCertificate(b *testing.B, dir string) *x509.Certificate {
-	b.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		b.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "traffic-control"}, DNSNames: []string{"localhost"},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		b.Fatal(err)
-	}
-	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		b.Fatal(err)
-	}
-	for file, block := range map[string]*pem.Block{
-		"tls.crt": {Type: "CERTIFICATE", Bytes: der},
-		"tls.key": {Type: "PRIVATE KEY", Bytes: keyDER},
-	} {
-		if err := os.WriteFile(filepath.Join(dir, file), pem.EncodeToMemory(block), 0o600); err != nil {
-			b.Fatal(err)
-		}
-	}
-	ca, err := x509.ParseCertificate(der)
-	if err != nil {
-		b.Fatal(err)
-	}
-	return ca
 }
 
 // waitFor asks until it is so.

@@ -4,12 +4,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"os"
 	"path/filepath"
 	"testing"
 	"time"
 
 	vegeta "github.com/tsenart/vegeta/v12/lib"
+
+	"github.com/kubernetes-traffic-manager/traffic/tests/injected"
 )
 
 const (
@@ -87,21 +88,15 @@ func (w *world) attack(b *testing.B, url string, took time.Duration) vegeta.Late
 // serveStatic runs an Envoy, in a pod of its own, with what another has for the one Service, as static resources.
 func serveStatic(b *testing.B, w *world, managed *sidecar) {
 	b.Helper()
-	folder := writableFolder(b)
+	folder := injected.Volumes(b, managed.pod)
 	config := managed.trimmed(b, clusterIPOf(hopService)+":80", fmt.Sprintf("80|default|%s.outbound", serviceName(hopService)))
 	socket := filepath.Join(folder, adminSocket)
-	if err := os.Mkdir(filepath.Dir(socket), 0o777); err != nil {
-		b.Fatal(err)
-	}
-	if err := os.Chown(filepath.Dir(socket), proxyUID, proxyUID); err != nil {
-		b.Fatal(err)
-	}
 	config["admin"] = object{"address": object{"pipe": object{"path": socket}}}
 	text, err := json.Marshal(config)
 	if err != nil {
 		b.Fatal(err)
 	}
-	redirectPod(b, w, managed.pod)
+	injected.Redirect(b, w.pod, managed.pod)
 	args := append([]string{}, managed.args...)
 	args[len(args)-1] = string(text)
 	runEnvoy(b, w, folder, args)

@@ -13,6 +13,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/kubernetes-traffic-manager/traffic/tests/injected"
 	"github.com/kubernetes-traffic-manager/traffic/xds/envoy"
 	"github.com/kubernetes-traffic-manager/traffic/xds/mesh"
 	"github.com/kubernetes-traffic-manager/traffic/xds/serve"
@@ -29,7 +30,7 @@ func (onePod) Authenticate(context.Context, string) (serve.Identity, error) {
 func serveOne(b *testing.B, w *world, update serve.Update) *sidecar {
 	b.Helper()
 	dir := b.TempDir()
-	ca := writeCertificate(b, dir)
+	ca := injected.Certificate(b, dir)
 	server, err := serve.New(serve.Config{
 		Authenticator: onePod{}, CertFile: filepath.Join(dir, "tls.crt"), KeyFile: filepath.Join(dir, "tls.key"),
 		Registerer: prometheus.NewRegistry(), Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),

@@ -11,7 +11,8 @@ import (
 	"time"
 
 	"github.com/containernetworking/plugins/pkg/ns"
-	"github.com/vishvananda/netlink"
+
+	"github.com/kubernetes-traffic-manager/traffic/tests/injected"
 )
 
 // Addresses of the network for benchmarks, 198.18.0.0/15: the pod's, and those of the two backends outside.
@@ -29,56 +30,14 @@ type world struct {
 
 func newWorld(b *testing.B) *world {
 	b.Helper()
-	w := &world{pod: newNetNS(b), outside: newNetNS(b)}
-	within(b, w.pod, func() error {
-		return netlink.LinkAdd(&netlink.Veth{
-			LinkAttrs: netlink.LinkAttrs{Name: "eth0"}, PeerName: "eth0", PeerNamespace: netlink.NsFd(w.outside.Fd()),
-		})
-	})
-	within(b, w.outside, func() error { return errors.Join(up("lo"), up("eth0", backendAddresses[:]...)) })
-	within(b, w.pod, func() error {
-		return errors.Join(up("lo"), up("eth0", podAddress), netlink.RouteAdd(&netlink.Route{Gw: net.ParseIP(backendAddresses[0])}))
-	})
+	w := &world{}
+	w.pod, w.outside = injected.Network(b, podAddress, backendAddresses[:]...)
 	return w
-}
-
-func newNetNS(b *testing.B) ns.NetNS {
-	b.Helper()
-	n, err := ns.TempNetNS()
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() { n.Close() })
-	return n
-}
-
-func up(name string, addresses ...string) error {
-	link, err := netlink.LinkByName(name)
-	if err != nil {
-		return err
-	}
-	for _, address := range addresses {
-		addr, err := netlink.ParseAddr(address + "/24")
-		if err != nil {
-			return err
-		}
-		if err := netlink.AddrAdd(link, addr); err != nil {
-			return err
-		}
-	}
-	return netlink.LinkSetUp(link)
-}
-
-func within(b *testing.B, n ns.NetNS, do func() error) {
-	b.Helper()
-	if err := n.Do(func(ns.NetNS) error { return do() }); err != nil {
-		b.Fatal(err)
-	}
 }
 
 func (w *world) listen(b *testing.B, n ns.NetNS, address string) (listener net.Listener) {
 	b.Helper()
-	within(b, n, func() (err error) {
+	injected.Inside(b, n, func() (err error) {
 		listener, err = net.Listen("tcp4", address)
 		return err
 	})

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/kubernetes-traffic-manager/traffic/tests/injected"
 	xds "github.com/kubernetes-traffic-manager/traffic/xds/envoy"
 	"github.com/kubernetes-traffic-manager/traffic/xds/label"
 	"github.com/kubernetes-traffic-manager/traffic/xds/mesh"
@@ -40,7 +41,7 @@ func columns(t *testing.T, messages ...proto.Message) []string {
 func TestAccessLogColumns(t *testing.T) {
 	ca, _ := certificates(t)
 	var bootstrap bootstrapv3.Bootstrap
-	args := injected(t, config(ca, 18000)).Spec.InitContainers[0].Args
+	args := injected.Pod(t, "shop", "web-0", injected.Config(18000, ca)).Spec.InitContainers[0].Args
 	if err := protojson.Unmarshal([]byte(args[len(args)-1]), &bootstrap); err != nil {
 		t.Fatal(err)
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/kubernetes-traffic-manager/traffic/cni-plugin/verify"
+	"github.com/kubernetes-traffic-manager/traffic/tests/injected"
 	"github.com/kubernetes-traffic-manager/traffic/webhook/inject"
 )
 
@@ -20,12 +21,12 @@ func started(t *testing.T, change func(*inject.Config)) *sidecar {
 	t.Helper()
 	s := newSandbox(t)
 	c := newControl(t, s, nil).open()
-	conf := config(c.ca, c.port)
+	conf := injected.Config(c.port, c.ca)
 	if change != nil {
 		change(&conf)
 	}
-	pod := injected(t, conf)
-	s.redirect(t, pod)
+	pod := injected.Pod(t, "shop", "web-0", conf)
+	injected.Redirect(t, s.pod, pod)
 	sidecar := s.run(t, pod, volumes(t, pod, "token"))
 	sidecar.ready(t)
 	return sidecar
@@ -38,8 +39,8 @@ func passthrough(c *inject.Config) { c.OutboundPolicy = inject.Passthrough }
 func TestReadyWithTheFirstConfiguration(t *testing.T) {
 	s := newSandbox(t)
 	c := newControl(t, s, nil)
-	pod := injected(t, config(c.ca, c.port))
-	s.redirect(t, pod)
+	pod := injected.Pod(t, "shop", "web-0", injected.Config(c.port, c.ca))
+	injected.Redirect(t, s.pod, pod)
 	sidecar := s.run(t, pod, volumes(t, pod, "token"))
 	if got := receive(t, c.nodes); got != nodeID {
 		t.Errorf("node id %q, want %q", got, nodeID)
@@ -78,7 +79,7 @@ func receive(t *testing.T, from <-chan string) string {
 func TestWhatOthersReach(t *testing.T) {
 	s := newSandbox(t)
 	c := newControl(t, s, nil).open()
-	pod := injected(t, config(c.ca, c.port))
+	pod := injected.Pod(t, "shop", "web-0", injected.Config(c.port, c.ca))
 	sidecar := s.run(t, pod, volumes(t, pod, "token"))
 	sidecar.ready(t)
 	for path, want := range map[string]int{
@@ -107,7 +108,7 @@ func TestWhatOthersReach(t *testing.T) {
 func (c *sidecar) listening(t *testing.T) []string {
 	t.Helper()
 	var out []byte
-	inside(t, c.pod, func() (err error) {
+	injected.Inside(t, c.pod, func() (err error) {
 		out, err = exec.Command("ss", "--no-header", "--listening", "--tcp", "--numeric", "--processes").Output()
 		return err
 	})
@@ -171,7 +172,7 @@ func (c *sidecar) logs(t *testing.T, text string, times int) {
 func (c *sidecar) converse(t *testing.T, address, text string) (string, time.Duration) {
 	t.Helper()
 	var conn net.Conn
-	inside(t, c.pod, func() (err error) {
+	injected.Inside(t, c.pod, func() (err error) {
 		conn, err = net.DialTimeout("tcp", address, patience)
 		return err
 	})
@@ -216,7 +217,7 @@ func TestVerified(t *testing.T) {
 func TestPassthrough(t *testing.T) {
 	c := started(t, passthrough)
 	var listeners [2]net.Listener
-	inside(t, c.world, func() (err error) {
+	injected.Inside(t, c.world, func() (err error) {
 		if listeners[0], err = net.Listen("tcp4", nodeIPv4+":7000"); err == nil {
 			listeners[1], err = net.Listen("tcp6", "["+nodeIPv6+"]:7000")
 		}
@@ -262,9 +263,9 @@ func TestTwoEnvoys(t *testing.T) {
 	c := started(t, nil)
 	app := exec.Command(envoy, "--concurrency", "1", "--log-level", "warning", "--config-yaml",
 		"{admin: {address: {socket_address: {address: 127.0.0.1, port_value: 19000}}}}")
-	var log buffer
+	var log injected.Output
 	app.Stdout, app.Stderr = &log, &log
-	inside(t, c.pod, app.Start)
+	injected.Inside(t, c.pod, app.Start)
 	defer func() {
 		_ = app.Process.Kill()
 		_ = app.Wait()

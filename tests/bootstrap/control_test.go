@@ -16,6 +16,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/metadata"
+
+	"github.com/kubernetes-traffic-manager/traffic/tests/injected"
 )
 
 // A control plane answers every first request with what it holds, and records who asked.
@@ -43,7 +45,7 @@ func newControl(t *testing.T, s *sandbox, resources map[string][]*discovery.Reso
 		tokens: make(chan string, 1000), nodes: make(chan string, 1000),
 	}
 	var listener net.Listener
-	inside(t, s.pod, func() (err error) {
+	injected.Inside(t, s.pod, func() (err error) {
 		listener, err = net.Listen("tcp4", "127.0.0.1:0")
 		return err
 	})

@@ -11,6 +11,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/kubernetes-traffic-manager/traffic/tests/injected"
 )
 
 // withoutIPv6 is set in the environment of a process that shall run its arguments as on a kernel without IPv6.
@@ -46,8 +48,8 @@ func TestIPv6First(t *testing.T) {
 	s := newSandbox(t)
 	s.ip = podIPv6
 	c := newControl(t, s, nil).open()
-	pod := injected(t, config(c.ca, c.port))
-	s.redirect(t, pod)
+	pod := injected.Pod(t, "shop", "web-0", injected.Config(c.port, c.ca))
+	injected.Redirect(t, s.pod, pod)
 	s.run(t, pod, volumes(t, pod, "token")).ready(t)
 	if status, body, err := get(s.pod, "http://[2001:db8::c633:6464]"); body != nodeID {
 		t.Errorf("%d %q, %v; want the node id", status, body, err)
@@ -58,8 +60,8 @@ func TestIPv6First(t *testing.T) {
 func TestWithoutIPv6BySysctl(t *testing.T) {
 	s := newSandbox(t, "net/ipv6/conf/all/disable_ipv6", "net/ipv6/conf/default/disable_ipv6")
 	c := newControl(t, s, nil).open()
-	pod := injected(t, config(c.ca, c.port))
-	s.redirect(t, pod)
+	pod := injected.Pod(t, "shop", "web-0", injected.Config(c.port, c.ca))
+	injected.Redirect(t, s.pod, pod)
 	s.run(t, pod, volumes(t, pod, "token")).ready(t)
 	if status, body, err := get(s.pod, "http://198.51.100.100"); body != nodeID {
 		t.Errorf("%d %q, %v; want the node id", status, body, err)
@@ -70,10 +72,10 @@ func TestWithoutIPv6BySysctl(t *testing.T) {
 func TestKernelWithoutIPv6(t *testing.T) {
 	s := newSandbox(t)
 	c := newControl(t, s, nil).open()
-	conf := config(c.ca, c.port)
+	conf := injected.Config(c.port, c.ca)
 	conf.IPv6 = false
-	pod := injected(t, conf)
-	s.redirect(t, pod)
+	pod := injected.Pod(t, "shop", "web-0", conf)
+	injected.Redirect(t, s.pod, pod)
 	t.Setenv(withoutIPv6, "1")
 	s.run(t, pod, volumes(t, pod, "token"), "/proc/self/exe").ready(t)
 	if status, body, err := get(s.pod, "http://198.51.100.100"); body != nodeID {
@@ -81,7 +83,7 @@ func TestKernelWithoutIPv6(t *testing.T) {
 	}
 
 	conf.IPv6, conf.ControlHost = true, "traffic-control.invalid"
-	pod = injected(t, conf)
+	pod = injected.Pod(t, "shop", "web-0", conf)
 	other := newSandbox(t).run(t, pod, volumes(t, pod, "token"), "/proc/self/exe")
 	select {
 	case <-other.exited:

@@ -5,6 +5,8 @@ import (
 	"net"
 	"testing"
 	"time"
+
+	"github.com/kubernetes-traffic-manager/traffic/tests/injected"
 )
 
 // TestPassthroughHoldsManyConnections: Envoy's own limit of 1,024 connections to a cluster would reset the next one of an
@@ -13,7 +15,7 @@ func TestPassthroughHoldsManyConnections(t *testing.T) {
 	const many = 1100
 	c := started(t, passthrough)
 	var listener net.Listener
-	inside(t, c.world, func() (err error) {
+	injected.Inside(t, c.world, func() (err error) {
 		listener, err = net.Listen("tcp4", nodeIPv4+":7000")
 		return err
 	})
@@ -30,7 +32,7 @@ func TestPassthroughHoldsManyConnections(t *testing.T) {
 	}()
 	for n := range many {
 		var conn net.Conn
-		inside(t, c.pod, func() (err error) {
+		injected.Inside(t, c.pod, func() (err error) {
 			conn, err = net.DialTimeout("tcp4", listener.Addr().String(), patience)
 			return err
 		})

@@ -22,6 +22,7 @@ import (
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/protobuf/encoding/protojson"
 
+	"github.com/kubernetes-traffic-manager/traffic/tests/injected"
 	"github.com/kubernetes-traffic-manager/traffic/webhook/inject"
 )
 
@@ -31,7 +32,7 @@ func every(t *testing.T) map[string]inject.Config {
 	kinds := map[string]inject.Config{}
 	for _, policy := range []inject.Policy{inject.Block, inject.Passthrough} {
 		for name, ipv6 := range map[string]bool{"IPv6": true, "IPv4 only": false} {
-			c := config(ca, 18000)
+			c := injected.Config(18000, ca)
 			c.OutboundPolicy, c.IPv6 = policy, ipv6
 			kinds[string(policy)+", "+name] = c
 		}
@@ -43,7 +44,7 @@ func every(t *testing.T) map[string]inject.Config {
 func TestBootstrapIsProto(t *testing.T) {
 	for name, conf := range every(t) {
 		t.Run(name, func(t *testing.T) {
-			pod := injected(t, conf)
+			pod := injected.Pod(t, "shop", "web-0", conf)
 			args := pod.Spec.InitContainers[0].Args
 			var bootstrap bootstrapv3.Bootstrap
 			if err := protojson.Unmarshal([]byte(args[len(args)-1]), &bootstrap); err != nil {
@@ -64,10 +65,10 @@ func TestBootstrapIsProto(t *testing.T) {
 func TestEnvoyAccepts(t *testing.T) {
 	for name, conf := range every(t) {
 		t.Run(name, func(t *testing.T) {
-			pod := injected(t, conf)
+			pod := injected.Pod(t, "shop", "web-0", conf)
 			args := pod.Spec.InitContainers[0].Args
 			folder := volumes(t, pod, "token")
-			text := expand(pod, podIPv4, folder).Replace(args[len(args)-1])
+			text := injected.Expand(pod, podIPv4, folder).Replace(args[len(args)-1])
 			out, err := exec.Command(envoy, "--mode", "validate", "--log-level", "warning", "--config-yaml", text).CombinedOutput()
 			if err != nil || strings.Contains(string(out), "Deprecated") || !strings.Contains(string(out), "OK") {
 				t.Errorf("%v\n%s", err, out)

@@ -14,10 +14,8 @@ import (
 
 	"github.com/containernetworking/plugins/pkg/ns"
 	"github.com/vishvananda/netlink"
-	corev1 "k8s.io/api/core/v1"
 
-	"github.com/kubernetes-traffic-manager/traffic/cni-plugin/apply"
-	"github.com/kubernetes-traffic-manager/traffic/cni-plugin/redirect"
+	"github.com/kubernetes-traffic-manager/traffic/tests/injected"
 )
 
 // A sandbox is the network namespace of a pod, connected to one that stands for the rest of the world.
@@ -29,8 +27,8 @@ type sandbox struct {
 
 func newSandbox(t *testing.T, sysctls ...string) *sandbox {
 	t.Helper()
-	s := &sandbox{pod: newNetNS(t), world: newNetNS(t), ip: podIPv4}
-	inside(t, s.pod, func() error {
+	s := &sandbox{pod: injected.NetNS(t), world: injected.NetNS(t), ip: podIPv4}
+	injected.Inside(t, s.pod, func() error {
 		for _, path := range sysctls {
 			if err := os.WriteFile("/proc/sys/"+path, []byte("1"), 0o644); err != nil {
 				return err
@@ -39,21 +37,11 @@ func newSandbox(t *testing.T, sysctls ...string) *sandbox {
 		return nil
 	})
 	peer := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "eth0"}, PeerName: "pod0", PeerNamespace: netlink.NsFd(s.world.Fd())}
-	inside(t, s.pod, func() error { return netlink.LinkAdd(peer) })
+	injected.Inside(t, s.pod, func() error { return netlink.LinkAdd(peer) })
 	withIPv6 := len(sysctls) == 0
-	inside(t, s.world, func() error { return configure("pod0", nodeIPv4, nodeIPv6, false, true) })
-	inside(t, s.pod, func() error { return configure("eth0", podIPv4, podIPv6, true, withIPv6) })
+	injected.Inside(t, s.world, func() error { return configure("pod0", nodeIPv4, nodeIPv6, false, true) })
+	injected.Inside(t, s.pod, func() error { return configure("eth0", podIPv4, podIPv6, true, withIPv6) })
 	return s
-}
-
-func newNetNS(t *testing.T) ns.NetNS {
-	t.Helper()
-	n, err := ns.TempNetNS()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { n.Close() })
-	return n
 }
 
 // configure gives a link its addresses and brings it and lo up.
@@ -96,25 +84,6 @@ func configure(name, ipv4, ipv6 string, isPod, withIPv6 bool) error {
 		}
 	}
 	return nil
-}
-
-func inside(t *testing.T, n ns.NetNS, do func() error) {
-	t.Helper()
-	if err := n.Do(func(ns.NetNS) error { return do() }); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// redirect programs the pod's network namespace as the CNI plugin does, from the annotation.
-func (s *sandbox) redirect(t *testing.T, pod *corev1.Pod) {
-	t.Helper()
-	spec, err := redirect.Decode(pod.Annotations[redirect.Annotation])
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := (apply.Nftables{}).Apply(s.pod, spec); err != nil {
-		t.Fatal(err)
-	}
 }
 
 // client makes each request over a new connection from a network namespace.

@@ -21,6 +21,8 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/kubernetes-traffic-manager/traffic/tests/injected"
 )
 
 // TestStatistics: the names that users' queries depend on are there, and a service that nobody calls costs few series.
@@ -28,7 +30,7 @@ func TestStatistics(t *testing.T) {
 	const idle = 200
 	s := newSandbox(t)
 	var listener net.Listener
-	inside(t, s.world, func() (err error) {
+	injected.Inside(t, s.world, func() (err error) {
 		listener, err = net.Listen("tcp4", nodeIPv4+":7000")
 		return err
 	})
@@ -44,8 +46,8 @@ func TestStatistics(t *testing.T) {
 		resource.ClusterType:  clusters,
 		resource.ListenerType: {open(t, "10.96.0.9", 9080, "9080|shop|reviews.outbound")},
 	}).open()
-	pod := injected(t, config(c.ca, c.port))
-	s.redirect(t, pod)
+	pod := injected.Pod(t, "shop", "web-0", injected.Config(c.port, c.ca))
+	injected.Redirect(t, s.pod, pod)
 	s.run(t, pod, volumes(t, pod, "token")).ready(t)
 
 	if _, body, err := get(s.pod, "http://10.96.0.9:9080/reviews/0"); err != nil || strings.Contains(body, "blocked") {

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kubernetes-traffic-manager/traffic/tests/injected"
 	"github.com/kubernetes-traffic-manager/traffic/xds/serve"
 )
 
@@ -13,7 +14,7 @@ import (
 func TestTokenIsMeantForTheControlPlane(t *testing.T) {
 	ca, _ := certificates(t)
 	var audiences []string
-	for _, volume := range injected(t, config(ca, 1)).Spec.Volumes {
+	for _, volume := range injected.Pod(t, "shop", "web-0", injected.Config(1, ca)).Spec.Volumes {
 		if volume.Projected == nil {
 			continue
 		}
@@ -33,7 +34,7 @@ func TestTokenIsMeantForTheControlPlane(t *testing.T) {
 func TestTokenRotation(t *testing.T) {
 	s := newSandbox(t)
 	c := newControl(t, s, nil).open()
-	pod := injected(t, config(c.ca, c.port))
+	pod := injected.Pod(t, "shop", "web-0", injected.Config(c.port, c.ca))
 	folder := volumes(t, pod, "token-0")
 	s.run(t, pod, folder).ready(t)
 	if got := receive(t, c.tokens); got != "Bearer token-0" {

@@ -2,18 +2,11 @@ package xds
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"fmt"
 	"io"
 	"log/slog"
-	"math/big"
 	"net"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -24,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 
+	"github.com/kubernetes-traffic-manager/traffic/tests/injected"
 	"github.com/kubernetes-traffic-manager/traffic/xds/serve"
 )
 
@@ -58,9 +52,9 @@ func (podTokens) Authenticate(_ context.Context, got string) (serve.Identity, er
 func startControl(t *testing.T, w *world) *control {
 	t.Helper()
 	c := &control{world: w}
-	var ca *x509.Certificate
-	c.certFile, c.keyFile, ca = certificate(t)
-	c.ca = []*x509.Certificate{ca}
+	dir := t.TempDir()
+	c.ca = []*x509.Certificate{injected.Certificate(t, dir)}
+	c.certFile, c.keyFile = filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key")
 	front := listen(t, w.pod, "127.0.0.1:0")
 	c.port = uint16(front.Addr().(*net.TCPAddr).Port)
 	c.cable = &cable{world: w}
@@ -234,40 +228,4 @@ func (c *cable) cutAfter(bytes int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.after = bytes
-}
-
-// certificate makes files of a self-signed certificate for localhost.
-func certificate(t *testing.T) (certFile, keyFile string, ca *x509.Certificate) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "traffic-control"}, DNSNames: []string{"localhost"},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if ca, err = x509.ParseCertificate(der); err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	certFile, keyFile = filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key")
-	for file, block := range map[string]*pem.Block{
-		certFile: {Type: "CERTIFICATE", Bytes: der},
-		keyFile:  {Type: "PRIVATE KEY", Bytes: keyDER},
-	} {
-		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return certFile, keyFile, ca
 }

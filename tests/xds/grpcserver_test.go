@@ -15,6 +15,8 @@ import (
 	"google.golang.org/grpc/interop/grpc_testing"
 	grpcmetadata "google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+
+	"github.com/kubernetes-traffic-manager/traffic/tests/injected"
 )
 
 const trailerKey, binaryKey = "x-trailer", "x-trailer-bin"
@@ -32,7 +34,7 @@ type grpcServer struct {
 // grpcAt starts a server at port 8080 of an address outside of the pod.
 func (w *world) grpcAt(t *testing.T, address, name string) *grpcServer {
 	t.Helper()
-	inside(t, w.outside, func() error { return up("eth0", address) })
+	injected.Inside(t, w.outside, func() error { return injected.Up("eth0", address) })
 	l := listen(t, w.outside, address+":8080")
 	s := &grpcServer{Server: grpc.NewServer(), name: name, waiting: make(chan time.Duration, 10), ended: make(chan error, 10)}
 	grpc_testing.RegisterTestServiceServer(s, s)

@@ -9,6 +9,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/kubernetes-traffic-manager/traffic/tests/injected"
 	"github.com/kubernetes-traffic-manager/traffic/xds/envoy"
 	"github.com/kubernetes-traffic-manager/traffic/xds/label"
 	"github.com/kubernetes-traffic-manager/traffic/xds/mesh"
@@ -78,7 +79,7 @@ func (c *cluster) setPod(name, address string, labels map[string]string) {
 // serverAt answers every request to port 8080 of an address with a name.
 func (w *world) serverAt(t *testing.T, address, name string) {
 	t.Helper()
-	inside(t, w.outside, func() error { return up("eth0", address) })
+	injected.Inside(t, w.outside, func() error { return injected.Up("eth0", address) })
 	l := listen(t, w.outside, address+":8080")
 	server := &http.Server{ReadHeaderTimeout: patience, Handler: http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
 		fmt.Fprint(rw, name)

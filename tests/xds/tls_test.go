@@ -8,8 +8,10 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"path/filepath"
 	"testing"
 
+	"github.com/kubernetes-traffic-manager/traffic/tests/injected"
 	"github.com/kubernetes-traffic-manager/traffic/xds/label"
 )
 
@@ -18,7 +20,9 @@ import (
 func TestTLSPasses(t *testing.T) {
 	w := newWorld(t)
 	c := startControl(t, w)
-	certFile, keyFile, ca := certificate(t)
+	dir := t.TempDir()
+	ca := injected.Certificate(t, dir)
+	certFile, keyFile := filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key")
 	certificate, err := tls.LoadX509KeyPair(certFile, keyFile)
 	if err != nil {
 		t.Fatal(err)

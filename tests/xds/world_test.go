@@ -11,7 +11,8 @@ import (
 	"time"
 
 	"github.com/containernetworking/plugins/pkg/ns"
-	"github.com/vishvananda/netlink"
+
+	"github.com/kubernetes-traffic-manager/traffic/tests/injected"
 )
 
 const (
@@ -28,56 +29,14 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{pod: newNetNS(t), outside: newNetNS(t)}
-	inside(t, w.pod, func() error {
-		return netlink.LinkAdd(&netlink.Veth{
-			LinkAttrs: netlink.LinkAttrs{Name: "eth0"}, PeerName: "eth0", PeerNamespace: netlink.NsFd(w.outside.Fd()),
-		})
-	})
-	inside(t, w.outside, func() error { return errors.Join(up("lo", ""), up("eth0", outsideAddress)) })
-	inside(t, w.pod, func() error {
-		return errors.Join(up("lo", ""), up("eth0", podAddress), netlink.RouteAdd(&netlink.Route{Gw: net.ParseIP(outsideAddress)}))
-	})
+	w := &world{}
+	w.pod, w.outside = injected.Network(t, podAddress, outsideAddress)
 	return w
-}
-
-func newNetNS(t *testing.T) ns.NetNS {
-	t.Helper()
-	n, err := ns.TempNetNS()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { n.Close() })
-	return n
-}
-
-func up(name, address string) error {
-	link, err := netlink.LinkByName(name)
-	if err != nil {
-		return err
-	}
-	if address != "" {
-		addr, err := netlink.ParseAddr(address + "/24")
-		if err != nil {
-			return err
-		}
-		if err := netlink.AddrAdd(link, addr); err != nil {
-			return err
-		}
-	}
-	return netlink.LinkSetUp(link)
-}
-
-func inside(t *testing.T, n ns.NetNS, do func() error) {
-	t.Helper()
-	if err := n.Do(func(ns.NetNS) error { return do() }); err != nil {
-		t.Fatal(err)
-	}
 }
 
 func listen(t *testing.T, n ns.NetNS, address string) (listener net.Listener) {
 	t.Helper()
-	inside(t, n, func() (err error) {
+	injected.Inside(t, n, func() (err error) {
 		listener, err = net.Listen("tcp4", address)
 		return err
 	})
