@@ -24,6 +24,7 @@ check: ## Format, vet, lint, import direction, generated files up to date, unit 
 check: lint unit
 
 test: check up ## Everything: check, then every test on real parts, the cluster included (needs root)
+	@$(CLUSTER) zipkin
 	go test -p 1 -count=1 -timeout 60m -v ./tests/...
 
 bench: up ## Benchmarks: pod start, admission, redirect, control plane, label to last proxy, what Envoy costs

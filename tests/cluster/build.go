@@ -41,6 +41,24 @@ func (c *Cluster) build(ctx context.Context) error {
 	return b.Do(ctx, steps)
 }
 
+// Zipkin builds Zipkin and puts its image into the running cluster's registry.
+func (c *Cluster) Zipkin(ctx context.Context) error {
+	unlock, err := c.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	b := &build.Builder{Bin: c.Bin(), Timed: c.step}
+	if err := b.Zipkin(ctx); err != nil {
+		return err
+	}
+	image := images.Zipkin(c.Bin())
+	if err := b.Do(ctx, []build.Step{image.Step(c.imageDir())}); err != nil {
+		return err
+	}
+	return image.Push(ctx, c.imageDir(), c.MachineRegistry())
+}
+
 // imageDir is where the images are kept that are pushed at every start.
 func (c *Cluster) imageDir() string { return c.Shared("images") }
 

@@ -38,7 +38,7 @@ const parallel = 2
 
 // Programs builds every program that is missing, and installs those of Debian.
 func (b *Builder) Programs(ctx context.Context) error {
-	if err := b.installPackages(ctx); err != nil {
+	if err := b.installPackages(ctx, debian); err != nil {
 		return err
 	}
 	steps, err := b.steps(ctx)
@@ -95,8 +95,8 @@ func (b *Builder) run(ctx context.Context, s Step) error {
 	return os.WriteFile(b.stamp(s), []byte(s.Key), 0o644)
 }
 
-// command runs a program and returns its standard output; its standard error
-// is in the error.
+// command runs a program and returns its standard output; all that it wrote is
+// in the error.
 func command(ctx context.Context, dir string, env []string, args ...string) (string, error) {
 	var stdout, stderr strings.Builder
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
@@ -104,7 +104,7 @@ func command(ctx context.Context, dir string, env []string, args ...string) (str
 	cmd.Env = append(os.Environ(), env...)
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); err != nil {
-		return "", fmt.Errorf("%s: %w\n%s", strings.Join(args, " "), err, stderr.String())
+		return "", fmt.Errorf("%s: %w\n%s", strings.Join(args, " "), err, stdout.String()+stderr.String())
 	}
 	return strings.TrimSpace(stdout.String()), nil
 }

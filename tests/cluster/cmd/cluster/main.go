@@ -35,6 +35,7 @@ var verbs = map[string]verb{
 	"build":   {"", "build every program and image that is missing", func(ctx context.Context, c *cluster.Cluster, _ []string) error { return c.Build(ctx) }},
 	"up":      {"", "build, start, and wait until the cluster is ready", func(ctx context.Context, c *cluster.Cluster, _ []string) error { return c.Up(ctx) }},
 	"down":    {"", "stop, and leave nothing on the machine but .local", func(ctx context.Context, c *cluster.Cluster, _ []string) error { return c.Down(ctx) }},
+	"zipkin":  {"", "build Zipkin and push its image, which the sample of tracing runs", func(ctx context.Context, c *cluster.Cluster, _ []string) error { return c.Zipkin(ctx) }},
 	"status":  {"", "list the node's components", status},
 	"start":   {"COMPONENT", "start a stopped component and wait until it is ready", onComponent((*cluster.Cluster).Start)},
 	"stop":    {"COMPONENT", "stop a component until it is started again", onComponent((*cluster.Cluster).Stop)},
