@@ -93,8 +93,22 @@ func killedUp(t *testing.T, c *cluster.Cluster) {
 	}
 }
 
-// restarts takes each component away by name and gives it back; what runs must
-// not notice, and new pods must start.
+// back waits for what a restart can take away for a while: an nft that the old
+// kube-proxy left running can empty the maps of the new one, until that writes
+// all of them again.
+func back(t *testing.T, what string, try func() error) {
+	t.Helper()
+	var err error
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
+		if err = try(); err == nil {
+			return
+		}
+	}
+	t.Errorf("%s: not again within a minute: %v", what, err)
+}
+
+// restarts takes each component away by name and gives it back; containers must
+// not notice, Services come back, and new pods start.
 func restarts(t *testing.T, c *cluster.Cluster) {
 	ctx := t.Context()
 	for _, name := range []string{"kubelet", "containerd", "kube-apiserver", "kube-proxy"} {
@@ -104,10 +118,15 @@ func restarts(t *testing.T, c *cluster.Cluster) {
 			if s := find(t, c, name); !s.Ready || s.Starts != starts+1 {
 				t.Errorf("after the restart: %+v", s)
 			}
-			get(t, "http://"+balanced(t, c)[0])
+			back(t, "the load balancer's address answers", func() error {
+				_, err := fetch("http://" + balanced(t, c)[0])
+				return err
+			})
 			run(t, c.Kubectl(ctx, "run", "after-"+name, "--image=localhost:5000/curl"))
 			run(t, c.Kubectl(ctx, "wait", "--for=condition=Ready", "--timeout=60s", "pod/after-"+name))
-			run(t, c.Kubectl(ctx, "exec", "client", "--", "curl", "-sS", "--max-time", "5", "http://web"))
+			back(t, "a pod reaches a Service by its name", func() error {
+				return c.Kubectl(ctx, "exec", "client", "--", "curl", "-sS", "--max-time", "5", "http://web").Run()
+			})
 		})
 	}
 	t.Run("registry", func(t *testing.T) {

@@ -3,6 +3,7 @@ package cluster_test
 import (
 	"bufio"
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -116,18 +117,25 @@ func forward(t *testing.T, c *cluster.Cluster, pod string) string {
 // get asks a server in the cluster from the machine.
 func get(t *testing.T, url string) string {
 	t.Helper()
+	body, err := fetch(url)
+	if err != nil {
+		t.Error(err)
+	}
+	return body
+}
+
+func fetch(url string) (string, error) {
 	client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
 	response, err := client.Get(url)
 	if err != nil {
-		t.Error(err)
-		return ""
+		return "", err
 	}
 	defer response.Body.Close()
 	body, err := io.ReadAll(response.Body)
-	if err != nil || response.StatusCode != http.StatusOK {
-		t.Errorf("%s: %s %v", url, response.Status, err)
+	if err == nil && response.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s: %s", url, response.Status)
 	}
-	return string(body)
+	return string(body), err
 }
 
 func want(t *testing.T, got, part string) {
