@@ -22,8 +22,11 @@ const (
 	opened = 500
 	// podsEach is how many pods, and endpoints, each Service has.
 	podsEach = 2
-	// weighted is the Service whose pods are of two Deployments, v1 and v2; toggled is opened and closed.
-	weighted, toggled = 0, opened
+	// weighted is the Service whose pods are of two Deployments, v1 and v2.
+	weighted = 0
+	// toggled is the first Service that is opened and closed, once: each edit is of the next. Half of them are for the
+	// clients alone, half for Envoy too.
+	toggled, toggles = opened, 2 * editsEach
 )
 
 const (
@@ -40,10 +43,10 @@ const ours = "service.kubernetes.io/service-proxy-name"
 type population struct {
 	client    kubernetes.Interface
 	namespace string
-	// backends are where the endpoints of the weighted and of the toggled Service are.
+	// backends are where the endpoints of the weighted and of the toggled Services are.
 	backends [podsEach]endpoint
-	// toggledAddress is the address of the Service that is opened and closed.
-	toggledAddress string
+	// addresses are the Services'.
+	addresses [services]string
 }
 
 type endpoint struct {
@@ -85,7 +88,6 @@ func populate(b *testing.B, client kubernetes.Interface, backends [podsEach]endp
 		b.Fatal(err)
 	}
 	p.join(b)
-	p.toggledAddress = p.clusterIP(b, toggled)
 	return p
 }
 
@@ -95,18 +97,19 @@ func (p *population) create(ctx context.Context, n int) error {
 	if n < opened {
 		labels[portKey] = "http"
 	}
-	_, err := p.client.CoreV1().Services(p.namespace).Create(ctx, &corev1.Service{
+	service, err := p.client.CoreV1().Services(p.namespace).Create(ctx, &corev1.Service{
 		ObjectMeta: metav1.ObjectMeta{Name: serviceName(n), Labels: labels},
 		Spec:       corev1.ServiceSpec{Ports: []corev1.ServicePort{{Name: "http", Port: 80}}},
 	}, metav1.CreateOptions{})
 	if err != nil {
 		return err
 	}
+	p.addresses[n] = service.Spec.ClusterIP
 	var pods [podsEach]string
 	at := p.backends
 	for i := range podsEach {
 		pods[i] = podName(n, i)
-		if n != weighted && n != toggled {
+		if n != weighted && (n < toggled || n >= toggled+toggles) {
 			at[i] = nowhere(n, i)
 		}
 		_, err := p.client.CoreV1().Pods(p.namespace).Create(ctx, &corev1.Pod{
@@ -206,16 +209,6 @@ func labelPatch(key, value string) []byte {
 		return fmt.Appendf(nil, `{"metadata":{"labels":{%q:null}}}`, key)
 	}
 	return fmt.Appendf(nil, `{"metadata":{"labels":{%q:%q}}}`, key, value)
-}
-
-// clusterIP is the address of a Service.
-func (p *population) clusterIP(b *testing.B, n int) string {
-	b.Helper()
-	s, err := p.client.CoreV1().Services(p.namespace).Get(b.Context(), serviceName(n), metav1.GetOptions{})
-	if err != nil {
-		b.Fatal(err)
-	}
-	return s.Spec.ClusterIP
 }
 
 // waitServiceAccount waits until pods can be created.

@@ -97,13 +97,13 @@ type edit struct {
 	// write is the call of the API.
 	write func(ctx context.Context, i int) error
 	// met is what clients have then.
-	met func(*client) bool
+	met func(c *client, i int) bool
 }
 
 func (p *population) weigh(weight func(i int) int) edit {
 	return edit{
 		name: "weight",
-		met:  func(c *client) bool { return c.fresh[key{resourcev3.EndpointType, p.clusterName(weighted)}] },
+		met:  func(c *client, _ int) bool { return c.fresh[key{resourcev3.EndpointType, p.clusterName(weighted)}] },
 		write: func(ctx context.Context, i int) error {
 			return p.labelDeployment(ctx, "v1", weightKey, fmt.Sprint(weight(i)))
 		},
@@ -113,35 +113,36 @@ func (p *population) weigh(weight func(i int) int) edit {
 func (p *population) fault(percentage func(i int) string) edit {
 	return edit{
 		name:  "fault",
-		met:   func(c *client) bool { return c.fresh[key{resourcev3.RouteType, p.clusterName(weighted)}] },
+		met:   func(c *client, _ int) bool { return c.fresh[key{resourcev3.RouteType, p.clusterName(weighted)}] },
 		write: func(ctx context.Context, i int) error { return p.labelService(ctx, weighted, faultKey, percentage(i)) },
 	}
 }
 
-func (p *population) open() edit {
+// open opens a Service after the other, which the clients see for the first time, from the given one on.
+func (p *population) open(from int) edit {
 	return edit{
 		name:  "open",
-		met:   func(c *client) bool { return p.has(c) == 4 },
-		write: func(ctx context.Context, _ int) error { return p.labelService(ctx, toggled, portKey, "http") },
+		met:   func(c *client, i int) bool { return p.has(c, from+i) == 4 },
+		write: func(ctx context.Context, i int) error { return p.labelService(ctx, from+i, portKey, "http") },
 	}
 }
 
-func (p *population) close() edit {
+func (p *population) close(from int) edit {
 	return edit{
 		name:  "close",
-		met:   func(c *client) bool { return p.has(c) == 0 },
-		write: func(ctx context.Context, _ int) error { return p.labelService(ctx, toggled, portKey, "") },
+		met:   func(c *client, i int) bool { return p.has(c, from+i) == 0 },
+		write: func(ctx context.Context, i int) error { return p.labelService(ctx, from+i, portKey, "") },
 	}
 }
 
-// has counts what a client has of the toggled Service: a cluster, a listener, endpoints and a route.
-func (p *population) has(c *client) int {
+// has counts what a client has of a Service: a cluster, a listener, endpoints and a route.
+func (p *population) has(c *client, service int) int {
 	n := 0
 	for _, k := range []key{
-		{resourcev3.ClusterType, p.clusterName(toggled)},
-		{resourcev3.ListenerType, p.toggledAddress + ":80"},
-		{resourcev3.EndpointType, p.clusterName(toggled)},
-		{resourcev3.RouteType, p.clusterName(toggled)},
+		{resourcev3.ClusterType, p.clusterName(service)},
+		{resourcev3.ListenerType, p.addresses[service] + ":80"},
+		{resourcev3.EndpointType, p.clusterName(service)},
+		{resourcev3.RouteType, p.clusterName(service)},
 	} {
 		if c.have[k] != "" {
 			n++
@@ -155,7 +156,7 @@ func (p *population) acknowledgements(b *testing.B, f *figures, clients *fleet) 
 	for _, turn := range [][]edit{
 		{p.weigh(func(i int) int { return 10 + i%80 })},
 		{p.fault(func(i int) string { return fmt.Sprint(1 + i%80) })},
-		{p.open(), p.close()},
+		{p.open(toggled), p.close(toggled)},
 	} {
 		acks, writes := map[string][]time.Duration{}, map[string][]time.Duration{}
 		for i := range editsEach {
@@ -174,7 +175,7 @@ func (p *population) acknowledgements(b *testing.B, f *figures, clients *fleet) 
 // make makes the edit and returns when all clients have acknowledged it: how long that took, and how long the API's answer.
 func (e edit) make(b *testing.B, clients *fleet, i int) (ack, write time.Duration) {
 	b.Helper()
-	g := clients.aim(e.met)
+	g := clients.aim(func(c *client) bool { return e.met(c, i) })
 	begin := time.Now()
 	if err := e.write(b.Context(), i); err != nil {
 		b.Fatal(err)
@@ -193,23 +194,24 @@ func (p *population) firstRequests(b *testing.B, f *figures, clients *fleet, w *
 	envoy := startSidecar(b, w, podName(proxies, 0), p.namespace, token, control.ca, port)
 	defer envoy.stop()
 	p.fault(func(int) string { return "" }).make(b, clients, 0)
-	weighted, toggled := "http://"+p.clusterIP(b, weighted)+"/", "http://"+p.toggledAddress+"/"
+	const others = toggled + editsEach
+	same, next := func(int) int { return weighted }, func(i int) int { return others + i }
 	for _, turn := range [][]struct {
 		edit
-		url     string
+		service func(i int) int
 		behaves func(answer) bool // nil when it is not measured
 	}{
 		{
-			{p.weigh(func(int) int { return 0 }), weighted, nil},
-			{p.weigh(func(int) int { return 100 }), weighted, func(a answer) bool { return a.body == "v1" }},
+			{p.weigh(func(int) int { return 0 }), same, nil},
+			{p.weigh(func(int) int { return 100 }), same, func(a answer) bool { return a.body == "v1" }},
 		},
 		{
-			{p.fault(func(int) string { return "100" }), weighted, func(a answer) bool { return a.status == 503 }},
-			{p.fault(func(int) string { return "" }), weighted, func(a answer) bool { return a.status == 200 }},
+			{p.fault(func(int) string { return "100" }), same, func(a answer) bool { return a.status == 503 }},
+			{p.fault(func(int) string { return "" }), same, func(a answer) bool { return a.status == 200 }},
 		},
 		{
-			{p.open(), toggled, func(a answer) bool { return a.status == 200 }},
-			{p.close(), toggled, func(a answer) bool { return a.status == 404 }},
+			{p.open(others), next, func(a answer) bool { return a.status == 200 }},
+			{p.close(others), next, func(a answer) bool { return a.status == 404 }},
 		},
 	} {
 		times := map[string][]time.Duration{}
@@ -221,7 +223,8 @@ func (p *population) firstRequests(b *testing.B, f *figures, clients *fleet, w *
 				}
 				seen := make(chan time.Time, 1)
 				begin := time.Now()
-				go func() { seen <- w.until(b, e.url, e.url == weighted, e.behaves) }()
+				service := e.service(i)
+				go func() { seen <- w.until(b, "http://"+p.addresses[service]+"/", service == weighted, e.behaves) }()
 				e.make(b, clients, i)
 				times[e.name] = append(times[e.name], (<-seen).Sub(begin))
 			}

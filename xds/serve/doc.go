@@ -41,13 +41,17 @@
 //
 // Marks carry the number of the change that made them, the epoch. What a change sends has a rank: clusters, endpoints and
 // secrets provide; routes and listeners refer to them; removals withdraw what nobody refers to any more. Nothing is sent
-// before what its change, or an earlier one, has of lower ranks is acknowledged. A weight is endpoints alone and so waits
-// for nothing.
+// before what its change, or an earlier one, has of lower ranks was sent, and a weight, which is endpoints alone, waits for
+// nothing.
 //
-// A cluster that is new or changed warms until it gets endpoints, although they did not change, and Envoy does not ask for
-// those that it has. So what a cluster or listener refers to is marked when it is sent, and follows right behind it. It
-// must not wait for the acknowledgement: Envoy acknowledges clusters only when they are warm. If it is a new name, it is
-// awaited: the change is not over until the proxy asked for it and took it.
+// Sent is enough where it is also done by then: Envoy reads a stream in order. It is not for what Envoy asks for first. A
+// cluster that is new or changed warms until it gets endpoints, although they did not change, and Envoy does not ask for
+// those that it has. So what a cluster or listener refers to is marked when it is sent, and follows right behind it. If it
+// is a new name, it is awaited: it holds back what comes after until the proxy asked for it and it was sent. Two must be
+// acknowledged: clusters without endpoints from us, which may warm by DNS, and, before anything is withdrawn, routes.
+//
+// A new listener warms as well, until it has its routes. It is sent together with its cluster, and then the endpoints
+// together with the routes: a port is open after two turns.
 //
 // Every such wait ends after Config.Patience, which is counted. A proxy that does not answer then gets the next rank all
 // the same.

@@ -259,7 +259,7 @@ func (m *model) finish() {
 // checkIdle holds of a stream that has nothing to do.
 func (m *model) checkIdle() {
 	for _, sub := range m.stream.subs {
-		if sub.flight != nil || sub.dirty != nil || sub.unanswered {
+		if sub.flight != nil || len(sub.dirty) > 0 || sub.unanswered {
 			m.t.Fatalf("%s is not at rest: flight %v, dirty %v, unanswered %v", typeLabel(sub.typeURL), sub.flight, sub.dirty, sub.unanswered)
 		}
 	}

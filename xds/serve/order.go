@@ -8,12 +8,12 @@ import (
 	resourcev3 "github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 )
 
-// A rank orders what a change sends: nothing of a rank is sent before what the change has of lower ranks is
-// acknowledged, or a deadline has passed.
+// A rank orders what a change sends: nothing of a rank is sent before the proxy has what the change has of lower ranks, or
+// will have it when it reads on, or a deadline has passed.
 type rank int
 
 const (
-	// provide is what others refer to: clusters, endpoints, secrets.
+	// provide is what others refer to: clusters, endpoints, secrets. Listeners that warm are of it too, see warms.
 	provide rank = iota
 	// refer is what refers to it: routes and listeners, removed listeners too.
 	refer
@@ -61,17 +61,18 @@ func compareTypes(a, b string) int {
 // never is later than every epoch.
 const never = math.MaxUint64
 
-// A backlog is what is outstanding: unsent, unacknowledged, or awaited.
+// A backlog is what is outstanding.
 type backlog struct {
-	// low is for each rank the oldest change of which something is outstanding, but for what is waited for no longer.
+	// low is for each rank the oldest change of which something holds back higher ranks: it is unsent, awaited, or in flight
+	// and unsure, but for what is waited for no longer.
 	low    [ranks]uint64
 	passed [ranks]uint64
-	// oldest is the oldest of all.
+	// oldest is the oldest of all that is unsent, awaited or unacknowledged.
 	oldest uint64
 }
 
-func newBacklog(passed [ranks]uint64) *backlog {
-	return &backlog{low: [ranks]uint64{never, never, never}, passed: passed, oldest: never}
+func newBacklog(passed [ranks]uint64) backlog {
+	return backlog{low: [ranks]uint64{never, never, never}, passed: passed, oldest: never}
 }
 
 func (b *backlog) add(r rank, epoch uint64) {
@@ -84,6 +85,33 @@ func (b *backlog) add(r rank, epoch uint64) {
 func (b *backlog) addItems(items []item) {
 	for i := range items {
 		b.add(items[i].rank, items[i].mark.first)
+	}
+}
+
+func (b *backlog) addFlight(f *flight) {
+	if f == nil {
+		return
+	}
+	for i := range f.items {
+		it := &f.items[i]
+		b.oldest = min(b.oldest, it.mark.first)
+		if f.unsure(it) {
+			b.add(it.rank, it.mark.first)
+		}
+	}
+}
+
+// unsure tells whether what comes after an item in flight may find it undone. Envoy reads a stream in order, so most is
+// done by then, and whatever Envoy has to ask for first is awaited. Left are a cluster that finds its endpoints by itself,
+// such as in DNS, and routes: of a refused response some stay as they were, and use what they used, until it is sent again.
+func (f *flight) unsure(it *item) bool {
+	switch f.typeURL {
+	case resourcev3.ClusterType:
+		return it.record != nil && len(it.record.refs) == 0
+	case resourcev3.RouteType:
+		return true
+	default:
+		return false
 	}
 }
 
@@ -111,9 +139,11 @@ func (w *wait) add(since uint64, by rank) { w.since, w.by = min(w.since, since),
 // which something is awaited but not asked for yet. What is awaited of changes up to passed is given up.
 func (s *subscription) settle(published map[string]*record, passed uint64) (items []item, awaited uint64) {
 	awaited = never
-	if len(s.dirty) > 0 {
-		items = make([]item, 0, len(s.dirty))
+	if len(s.dirty) == 0 {
+		return nil, never
 	}
+	defer s.shrink(len(s.dirty))
+	items = make([]item, 0, len(s.dirty))
 	for name, m := range s.dirty {
 		if !s.wants(name) {
 			if m.awaited && m.first > passed && published[name] != nil {
@@ -129,9 +159,6 @@ func (s *subscription) settle(published map[string]*record, passed uint64) (item
 			continue
 		}
 		items = append(items, it)
-	}
-	if len(s.dirty) == 0 {
-		s.dirty = nil
 	}
 	return items, awaited
 }

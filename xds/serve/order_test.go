@@ -42,27 +42,55 @@ func moveToNew() Update {
 	}
 }
 
-// Clusters and their endpoints first, then routes and listeners, then removals; each step waits for the one before.
+// Clusters and their endpoints first, then routes and listeners, then removals. Each step follows right behind the one
+// before, but for what the proxy must ask for, and for routes.
 func TestMakeBeforeBreak(t *testing.T) {
 	s, p := oneService(t)
 	s.Publish(moveToNew(), nil)
 
 	c := p.want("cluster: new")
-	p.quiet()
-	p.ack(c)
 	p.quiet() // the cluster is warming: routes to it wait for its endpoints
 	p.subscribe(endpoints, "new")
 	e := p.want("endpoint: new")
-	p.quiet()
-	p.ack(e)
-
 	l, r := p.want("listener: l2 -l"), p.want("route: r")
-	p.quiet()
-	p.ack(r)
-	p.quiet() // the old listener may still use the old cluster
+	p.ack(c)
+	p.ack(e)
 	p.ack(l)
+	p.quiet() // some routes may still use the old cluster
+	p.ack(r)
 
 	p.wantAll("cluster: -old", "endpoint: -old")
+	p.quiet()
+}
+
+// A port that opens takes two turns: its listener warms until it has routes, and goes with the cluster; endpoints and
+// routes are asked for. A listener whose routes the proxy has would use them at once, and so waits for the endpoints.
+func TestAListenerThatWarmsGoesAhead(t *testing.T) {
+	s, p := oneService(t)
+	opened := set(cluster("new", 1), endpoint("new", 1), listener("l2", "q", 1), route("q", 1))
+	s.Publish(opened, nil)
+	c, l := p.want("cluster: new"), p.want("listener: l2")
+	p.ack(c)
+	p.ack(l)
+	p.subscribe(routes, "q")
+	p.quiet() // its cluster has no endpoints
+	p.subscribe(endpoints, "new")
+	e, r := p.want("endpoint: new"), p.want("route: q")
+	p.ack(e)
+	p.ack(r)
+	p.quiet()
+
+	s.Publish(Update{Remove: append(remove(clusters, "new").Remove, append(remove(endpoints, "new").Remove,
+		append(remove(listeners, "l2").Remove, remove(routes, "q").Remove...)...)...)}, nil)
+	p.wantAll("listener: -l2", "cluster: -new", "endpoint: -new", "route: -q")
+	p.unsubscribe(endpoints, "new")
+	p.quiet()
+
+	s.Publish(opened, nil) // while the old listener drains and keeps its subscription
+	p.ack(p.want("cluster: new"))
+	p.quiet()
+	p.subscribe(endpoints, "new")
+	p.wantAll("endpoint: new", "listener: l2", "route: q")
 	p.quiet()
 }
 
@@ -92,13 +120,16 @@ func TestEndpointsAloneWaitForNothing(t *testing.T) {
 // A change waits for its own clusters only, not for what other changes keep busy.
 func TestAChangeWaitsForNoLaterChange(t *testing.T) {
 	s, p := oneService(t)
-	s.Publish(set(cluster("new", 1), route("r", 2)), nil)
+	s.Publish(set(cluster("new", 1), endpoint("new", 1), route("r", 2)), nil)
 	c := p.want("cluster: new")
-	s.Publish(set(endpoint("old", 2)), nil)
-	e := p.want("endpoint: old")
+	s.Publish(set(staticCluster("later", 1)), nil)
 	p.ack(c)
-	p.wantAll("route: r") // endpoints are still in flight, but of the later change
+	later := p.want("cluster: later")
+	p.subscribe(endpoints, "new")
+	e, r := p.want("endpoint: new"), p.want("route: r") // the other cluster is still in flight, but of the later change
+	p.ack(later)
 	p.ack(e)
+	p.ack(r)
 	p.quiet()
 }
 
@@ -136,10 +167,9 @@ func TestAStartingProxyIsNotKeptWaiting(t *testing.T) {
 	p.subscribe(endpoints, "c", "unknown")
 	e := p.want("endpoint: c -unknown")
 	p.subscribe(listeners)
-	p.quiet() // listeners wait for clusters
+	l := p.want("listener: l")
 	p.ack(c)
 	p.ack(e)
-	l := p.want("listener: l")
 	p.subscribe(routes, "r")
 	p.wantAll("route: r")
 	p.ack(l)

@@ -3,6 +3,10 @@ package serve
 import (
 	"slices"
 	"strconv"
+
+	resourcev3 "github.com/envoyproxy/go-control-plane/pkg/resource/v3"
+
+	"github.com/kubernetes-traffic-manager/traffic/xds/envoy"
 )
 
 // prepare looks at what is published and returns the responses that can be sent now, at most one per type. The store is
@@ -14,7 +18,7 @@ func (s *stream) prepare() []*response {
 	if !s.store.published {
 		return nil
 	}
-	items, outstanding, waits := s.survey()
+	outstanding, waits := s.survey()
 	ready := func(it item) bool {
 		by, held := outstanding.holds(it)
 		if held {
@@ -23,15 +27,16 @@ func (s *stream) prepare() []*response {
 		return !held
 	}
 	var responses []*response
-	for i, sub := range slices.Clone(s.subs) { // what is sent may begin another type
+	for i, sub := range s.surveyed { // and not s.subs: what is sent may begin another type
 		if sub.flight != nil {
 			continue
 		}
-		picked := pick(items[i], ready)
+		picked := pick(s.found[i], ready)
 		if len(picked) > 0 || sub.unanswered && len(sub.dirty) == 0 {
 			responses = append(responses, s.depart(sub, picked))
 		}
 	}
+	clear(s.found) // a first sync's is large
 	s.watch(waits)
 	return responses
 }
@@ -61,23 +66,49 @@ func (s *stream) hear() {
 	}
 }
 
-// survey returns what there is to send, by the index of its subscription, what is outstanding altogether, and the wait
-// for what the proxy has yet to ask for.
-func (s *stream) survey() (items [][]item, outstanding *backlog, waits wait) {
-	items, outstanding, waits = make([][]item, len(s.subs)), newBacklog(s.passed), noWait
-	for i, sub := range s.subs {
+// survey finds what there is to send of each subscription, and returns what is outstanding altogether, and the wait for
+// what the proxy has yet to ask for.
+func (s *stream) survey() (outstanding backlog, waits wait) {
+	outstanding, waits = newBacklog(s.passed), noWait
+	s.surveyed, s.found = append(s.surveyed[:0], s.subs...), s.found[:0]
+	for _, sub := range s.surveyed {
 		own := rankOf(sub.typeURL, false)
-		var awaited uint64
-		items[i], awaited = sub.settle(s.store.resources[sub.typeURL], s.passed[own])
+		items, awaited := sub.settle(s.store.resources[sub.typeURL], s.passed[own])
 		if awaited != never {
 			outstanding.add(own, awaited)
 			waits.add(awaited, own)
 		}
-		outstanding.addItems(items[i])
-		outstanding.addItems(sub.inFlight())
+		if sub.typeURL == resourcev3.ListenerType {
+			s.advance(items)
+		}
+		outstanding.addItems(items)
+		outstanding.addFlight(sub.flight)
+		s.found = append(s.found, items)
 	}
 	s.settled = outstanding.oldest - 1
-	return items, outstanding, waits
+	return outstanding, waits
+}
+
+// advance lets listeners go ahead of what they refer to. A new one warms until it has its routes, which it asks for and
+// which are held back: so it can be on its way together with the clusters. One that refers to routes which the proxy has
+// would use them at once. Nor may one go ahead of the removal of another, which may have had its address.
+func (s *stream) advance(listeners []item) {
+	if slices.ContainsFunc(listeners, func(it item) bool { return it.record == nil }) {
+		return
+	}
+	for i := range listeners {
+		if s.warms(listeners[i].record) {
+			listeners[i].rank = provide
+		}
+	}
+}
+
+// warms tells whether the proxy will ask for something that the listener refers to.
+func (s *stream) warms(listener *record) bool {
+	return slices.ContainsFunc(listener.refs, func(ref envoy.Key) bool {
+		sub := s.find(ref.Type)
+		return sub == nil || !sub.wants(ref.Name)
+	})
 }
 
 // depart makes a response of the items and puts it in flight. What a cluster or listener refers to is needed anew.

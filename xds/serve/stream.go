@@ -22,6 +22,9 @@ type stream struct {
 
 	// subs are the types that the proxy subscribed to, or will for what it got, in typeOrder.
 	subs []*subscription
+	// surveyed and found are the latest survey: subscriptions, and for each what there is to send.
+	surveyed []*subscription
+	found    [][]item
 	// epoch is the latest change that was looked at.
 	epoch  uint64
 	nonces uint64

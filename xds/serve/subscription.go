@@ -19,7 +19,7 @@ type subscription struct {
 	unanswered bool
 	// known are the resources that the proxy asked for by name, and those that it got by the wildcard.
 	known holdings
-	// dirty are the names to look at; nil when there are none, so that a first sync leaves no large map behind.
+	// dirty are the names to look at. A first sync leaves no large map behind.
 	dirty map[string]mark
 	// flight is the response that waits for its acknowledgement; there is one at a time, and what changes meanwhile
 	// stays in dirty.
@@ -42,10 +42,18 @@ type mark struct {
 	group int
 }
 
+// shrink lets a map go that had many names and has none, of which there is one for each stream.
+func (s *subscription) shrink(had int) {
+	const few = 8
+	if had > few && len(s.dirty) == 0 {
+		s.dirty = nil
+	}
+}
+
 // A flight is a response that was sent.
 type flight struct {
-	nonce string
-	items []item
+	typeURL, nonce string
+	items          []item
 }
 
 // An item is one name in a response, with the record to send, or nil for a removal.
@@ -65,13 +73,6 @@ func (i item) size() int {
 
 func newSubscription(typeURL string) *subscription {
 	return &subscription{typeURL: typeURL, rejected: map[string]string{}}
-}
-
-func (s *subscription) inFlight() []item {
-	if s.flight == nil {
-		return nil
-	}
-	return s.flight.items
 }
 
 // wants tells whether the proxy is subscribed to a name.
@@ -210,8 +211,9 @@ func (s *subscription) unsubscribeAll() {
 
 // depart puts items in flight.
 func (s *subscription) depart(nonce string, items []item) {
-	s.flight = &flight{nonce: nonce, items: items}
+	s.flight = &flight{s.typeURL, nonce, items}
 	s.unanswered = false
+	defer s.shrink(len(s.dirty))
 	for i, it := range items {
 		items[i].mark = s.dirty[it.name] // what was sent just before may have widened it
 		delete(s.dirty, it.name)
