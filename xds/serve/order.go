@@ -142,7 +142,7 @@ func (s *subscription) settle(published map[string]*record, passed uint64) (item
 	if len(s.dirty) == 0 {
 		return nil, never
 	}
-	defer s.shrink(len(s.dirty))
+	defer s.shrink()
 	items = make([]item, 0, len(s.dirty))
 	for name, m := range s.dirty {
 		if !s.wants(name) {

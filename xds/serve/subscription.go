@@ -19,8 +19,10 @@ type subscription struct {
 	unanswered bool
 	// known are the resources that the proxy asked for by name, and those that it got by the wildcard.
 	known holdings
-	// dirty are the names to look at. A first sync leaves no large map behind.
+	// dirty are the names to look at, most is how many they have been since there was none. A first sync leaves no large map
+	// behind.
 	dirty map[string]mark
+	most  int
 	// flight is the response that waits for its acknowledgement; there is one at a time, and what changes meanwhile
 	// stays in dirty.
 	flight *flight
@@ -42,12 +44,16 @@ type mark struct {
 	group int
 }
 
-// shrink lets a map go that had many names and has none, of which there is one for each stream.
-func (s *subscription) shrink(had int) {
+// shrink lets a map go that had many names and has none: there is one for each stream.
+func (s *subscription) shrink() {
 	const few = 8
-	if had > few && len(s.dirty) == 0 {
+	if len(s.dirty) > 0 {
+		return
+	}
+	if s.most > few {
 		s.dirty = nil
 	}
+	s.most = 0
 }
 
 // A flight is a response that was sent.
@@ -93,6 +99,7 @@ func (s *subscription) mark(name string, m mark) {
 		m.group = max(m.group, old.group)
 	}
 	s.dirty[name] = m
+	s.most = max(s.most, len(s.dirty))
 }
 
 // request applies the part of a request that changes the subscription. It is honoured whatever the request's nonce.
@@ -213,7 +220,7 @@ func (s *subscription) unsubscribeAll() {
 func (s *subscription) depart(nonce string, items []item) {
 	s.flight = &flight{s.typeURL, nonce, items}
 	s.unanswered = false
-	defer s.shrink(len(s.dirty))
+	defer s.shrink()
 	for i, it := range items {
 		items[i].mark = s.dirty[it.name] // what was sent just before may have widened it
 		delete(s.dirty, it.name)
