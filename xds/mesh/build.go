@@ -132,7 +132,7 @@ func (m *Mesh) candidates(s *openService, portName string) candidates {
 // another twice, always in the same order.
 func (m *Mesh) endpointsOf(s *openService, portName string) iter.Seq2[netip.AddrPort, sliceEndpoint] {
 	return func(yield func(netip.AddrPort, sliceEndpoint) bool) {
-		for _, o := range slices.SortedFunc(maps.Keys(m.slicesOf[s.object]), Object.Compare) {
+		for _, o := range slices.SortedFunc(m.slicesOf.all(s.object), Object.Compare) {
 			number, ok := m.slices[o].ports[portName]
 			if !ok {
 				continue
@@ -172,10 +172,13 @@ func (m *Mesh) workloadOf(controller Object) Object {
 // podsOfWorkload yields the pods that a workload controls, through ReplicaSets or by itself.
 func (m *Mesh) podsOfWorkload(o Object) iter.Seq[Object] {
 	return func(yield func(Object) bool) {
-		controllers := map[Object]struct{}{o: {}}
-		maps.Copy(controllers, m.replicaSetsOf[o])
-		for controller := range controllers {
-			for pod := range m.podsOf[controller] {
+		for pod := range m.podsOf.all(o) {
+			if !yield(pod) {
+				return
+			}
+		}
+		for replicaSet := range m.replicaSetsOf.all(o) {
+			for pod := range m.podsOf.all(replicaSet) {
 				if !yield(pod) {
 					return
 				}

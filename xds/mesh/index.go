@@ -1,30 +1,68 @@
 package mesh
 
 import (
+	"iter"
 	"net/netip"
 	"slices"
 )
 
 // An index finds the objects that depend on another. The zero Object stands for none: nothing depends on it.
-type index map[Object]map[Object]struct{}
+type index map[Object]dependents
+
+// dependents are mostly one, for which a map would be ten times the memory.
+type dependents struct {
+	first  Object // the zero Object only if there are no others either
+	others map[Object]struct{}
+}
+
+// all yields the objects that depend on key, in no order.
+func (x index) all(key Object) iter.Seq[Object] {
+	return func(yield func(Object) bool) {
+		d, found := x[key]
+		if !found || !yield(d.first) {
+			return
+		}
+		for o := range d.others {
+			if !yield(o) {
+				return
+			}
+		}
+	}
+}
 
 func (x index) add(key, value Object) {
 	if key == (Object{}) {
 		return
 	}
-	values := x[key]
-	if values == nil {
-		values = map[Object]struct{}{}
-		x[key] = values
+	d, found := x[key]
+	switch {
+	case !found:
+		d.first = value
+	case d.first == value:
+	case d.others == nil:
+		d.others = map[Object]struct{}{value: {}}
+	default:
+		d.others[value] = struct{}{}
 	}
-	values[value] = struct{}{}
+	x[key] = d
 }
 
 func (x index) remove(key, value Object) {
-	delete(x[key], value)
-	if len(x[key]) == 0 {
-		delete(x, key)
+	d, found := x[key]
+	if !found {
+		return
 	}
+	if d.first != value {
+		delete(d.others, value)
+		return
+	}
+	for next := range d.others {
+		delete(d.others, next)
+		d.first = next
+		x[key] = d
+		return
+	}
+	delete(x, key)
 }
 
 // move replaces the key of a value.

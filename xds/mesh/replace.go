@@ -111,7 +111,7 @@ func (m *Mesh) replaceWorkload(o Object, next *workload) {
 
 // touchServicesOf marks the Services that have the pod as an endpoint.
 func (m *Mesh) touchServicesOf(pod Object) {
-	for slice := range m.slicesWith[pod] {
+	for slice := range m.slicesWith.all(pod) {
 		m.touch(m.slices[slice].service)
 	}
 }

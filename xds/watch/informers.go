@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
@@ -65,7 +66,7 @@ func NewSource(client kubernetes.Interface, meta metadata.Interface) (*Source, e
 			m.SetEndpointSlice(o.(*discoveryv1.EndpointSlice))
 		}),
 		s.follow(string(label.Pod), core.Pods().Informer(), func(m *mesh.Mesh, o any) {
-			m.SetPod(o.(*corev1.Pod))
+			m.SetPod(o.(*pod).whole())
 		}),
 		s.follow(string(label.Deployment), apps.Deployments().Informer(), func(m *mesh.Mesh, o any) {
 			d := o.(*appsv1.Deployment)
@@ -154,6 +155,28 @@ func (s *Source) stop() {
 	s.metadata.Shutdown()
 }
 
+// A pod is what an informer stores of one: there are many, and an empty Pod takes four times as much.
+type pod struct {
+	metav1.ObjectMeta
+	hostNetwork bool
+	os          *corev1.PodOS
+	phase       corev1.PodPhase
+	ips         []corev1.PodIP
+}
+
+func stripPod(p *corev1.Pod) *pod {
+	return &pod{p.ObjectMeta, p.Spec.HostNetwork, p.Spec.OS, p.Status.Phase, p.Status.PodIPs}
+}
+
+// whole is a Pod with what is left of it.
+func (p *pod) whole() *corev1.Pod {
+	return &corev1.Pod{
+		ObjectMeta: p.ObjectMeta,
+		Spec:       corev1.PodSpec{HostNetwork: p.hostNetwork, OS: p.os},
+		Status:     corev1.PodStatus{Phase: p.phase, PodIPs: p.ips},
+	}
+}
+
 // strip drops what the mesh does not read before an informer stores it: of a pod, that is nearly everything.
 func strip(object any) (any, error) {
 	meta, ok := object.(metav1.Object)
@@ -166,10 +189,12 @@ func strip(object any) (any, error) {
 		kept = map[string]string{label.ProxyAnnotation: value}
 	}
 	meta.SetAnnotations(kept)
+	meta.SetFinalizers(nil)
+	meta.SetGenerateName("")
 	switch o := object.(type) {
 	case *corev1.Pod:
-		o.Spec = corev1.PodSpec{HostNetwork: o.Spec.HostNetwork, OS: o.Spec.OS}
-		o.Status = corev1.PodStatus{Phase: o.Status.Phase, PodIPs: o.Status.PodIPs}
+		o.Labels = vocabulary(o.Labels)
+		return stripPod(o), nil
 	case *appsv1.Deployment:
 		o.Spec, o.Status = appsv1.DeploymentSpec{Template: labelsOf(o.Spec.Template)}, appsv1.DeploymentStatus{}
 	case *appsv1.StatefulSet:
@@ -178,6 +203,20 @@ func strip(object any) (any, error) {
 		o.Spec, o.Status = appsv1.DaemonSetSpec{Template: labelsOf(o.Spec.Template)}, appsv1.DaemonSetStatus{}
 	}
 	return object, nil
+}
+
+// vocabulary leaves out others' labels.
+func vocabulary(labels map[string]string) map[string]string {
+	var ours map[string]string
+	for key, value := range labels {
+		if strings.HasPrefix(key, label.Prefix) {
+			if ours == nil {
+				ours = map[string]string{}
+			}
+			ours[key] = value
+		}
+	}
+	return ours
 }
 
 func labelsOf(template corev1.PodTemplateSpec) corev1.PodTemplateSpec {
