@@ -7,9 +7,11 @@ import (
 	"strings"
 )
 
-// A Problem is a label that does not do what its author may think. It concerns its key alone: every other label of the
+// A Problem is a label, or a part of an Ingress, that does not do what its author may think. It concerns its key alone: every other label of the
 // object is in force.
 type Problem struct {
+	// Subject says what Key is a key of.
+	Subject    Subject
 	Key, Value string
 	// Reason says what is wrong and what was expected.
 	Reason string
@@ -18,8 +20,20 @@ type Problem struct {
 }
 
 func (p Problem) String() string {
-	return fmt.Sprintf("label %s=%q: %s; in force: %s", p.Key, p.Value, p.Reason, p.InForce)
+	return fmt.Sprintf("%s %s=%q: %s; in force: %s", p.Subject, p.Key, p.Value, p.Reason, p.InForce)
 }
+
+// A Subject is the part of an object that a Problem is about.
+type Subject uint8
+
+// The parts of an object.
+const (
+	Label Subject = iota
+	Annotation
+	Field // of its specification
+)
+
+func (s Subject) String() string { return [...]string{"label", "annotation", "field"}[s] }
 
 // Parse reads the traffic.* labels of an object of that kind. An empty value counts as absent. A label that is not
 // valid, not known or without effect on the kind is left out of the settings and returned as a Problem; problems are

@@ -40,3 +40,33 @@ func Reference() []byte {
 	}
 	return []byte(strings.TrimSuffix(b.String(), "\n"))
 }
+
+const ingressPreface = `# Ingresses
+
+The gateway serves Ingresses of its IngressClass, and those without a class unless a value says otherwise. Several Ingresses may share a host.
+
+- An exact host comes before a wildcard, which stands for one label: ` + "`*.example.com` is for `a.example.com`, not for `b.a.example.com`" + `. Rules without a
+  host are for the hosts that no rule names.
+- Of the paths of a host ` + "`Exact`" + ` comes first, then the longest. ` + "`Prefix`" + ` matches by element, ` + "`ImplementationSpecific`" + ` is a prefix of the text. What is
+  left goes to the default backend of an Ingress of the host, then to that of an Ingress without rules.
+- Of two Ingresses that claim the same host, path and type the older has it. The younger is told by an Event, and takes over when the older goes.
+- Before it is matched, and before it is sent on, a path is normalized: dot segments are resolved, several slashes become one, and what needs no
+  percent-encoding loses it. A path with an encoded slash is answered by a redirect to the one without.
+- A backend that is not there answers 503, for its path alone.
+- The Service's labels about balancing, hashing, weights, timeouts, retries, breakers and tracing act; those about faults and bandwidth do not. No label
+  is needed: an Ingress opens its backends at the gateway, and only there.
+- A certificate that is missing, malformed, not valid now or without its key is replaced by one of our own, for its hosts alone, and an Event says why.
+  Over TLS, a request for a host that is not of the connection's certificate gets 421.
+
+`
+
+// IngressReference returns what Ingresses mean, with their annotations, as the page that users read, in Markdown.
+func IngressReference() []byte {
+	var b strings.Builder
+	b.WriteString(ingressPreface)
+	for _, a := range IngressTable {
+		fmt.Fprintf(&b, "## `%s`\n\n%s\n\n| | |\n|---|---|\n| Value | %s |\n| Without it | %s |\n", a.Name, a.Meaning, a.Expected, a.Default)
+		fmt.Fprintf(&b, "| Example | `kubectl annotate ingress NAME %s=%s` |\n\n", a.Name, a.Example)
+	}
+	return []byte(strings.TrimSuffix(b.String(), "\n"))
+}

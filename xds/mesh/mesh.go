@@ -118,6 +118,9 @@ func (m *Mesh) Flush() Changes {
 	slices.SortStableFunc(changes.Labels, func(a, b LabelChange) int { return a.Object.Compare(b.Object) })
 	m.claim()
 	for _, o := range slices.SortedFunc(maps.Keys(m.dirty), Object.Compare) {
+		if o.Kind == string(label.Service) {
+			changes.Services = append(changes.Services, o)
+		}
 		ports, problems := m.compute(o)
 		if keep(m.ports, o, ports) {
 			changes.Ports = append(changes.Ports, PortChange{Owner: o, Ports: ports})

@@ -44,6 +44,8 @@ type Changes struct {
 	Ports    []PortChange
 	Problems []ProblemChange
 	Labels   []LabelChange
+	// Services are those of which anything may be different, for who asks for their Backend.
+	Services []Object
 }
 
 // A PortChange has all open ports of a Service or Pod, sorted by number; none if it is gone or closed.
