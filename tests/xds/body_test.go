@@ -130,6 +130,7 @@ func (s *sidecar) resident(t *testing.T) int64 {
 
 // TestLargeBodies: a GiB each way, by each protocol, streams through Envoy.
 func TestLargeBodies(t *testing.T) {
+	t.Parallel()
 	const size = 1 << 30
 	w := newWorld(t)
 	c := startControl(t, w)
@@ -176,6 +177,7 @@ func TestLargeBodies(t *testing.T) {
 // TestSlowReaders: who does not read holds up who writes, in both directions, and Envoy keeps little of it; then all of it
 // arrives.
 func TestSlowReaders(t *testing.T) {
+	t.Parallel()
 	const size, readers = 256 << 20, 4
 	w := newWorld(t)
 	c := startControl(t, w)

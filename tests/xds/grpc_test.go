@@ -70,6 +70,7 @@ func TestGRPCIsBalancedPerCall(t *testing.T) {
 // TestGRPCStreams: streams are silent for longer than Envoy's default timeout of requests, and live through every change
 // of their Service's labels, through their server's leaving the Service too.
 func TestGRPCStreams(t *testing.T) {
+	t.Parallel()
 	const silence = 16 * time.Second // Envoy's default is 15
 	w := newWorld(t)
 	control := startControl(t, w)

@@ -12,6 +12,7 @@ import (
 // TestReconnectInTheMiddle: the connection breaks again and again at any byte, while the configuration changes. In the end
 // Envoy has what is published, all of it in use.
 func TestReconnectInTheMiddle(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	c := startControl(t, w)
 	backend := w.backend(t, "a")

@@ -191,7 +191,14 @@ func socket(rw http.ResponseWriter) {
 func TestBreakersByProtocol(t *testing.T) {
 	w := newWorld(t)
 	c := startControl(t, w)
-	server := w.serve(t, http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) { time.Sleep(time.Second) }))
+	arrived := make(chan struct{}, 1)
+	server := w.serve(t, http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
+		select {
+		case arrived <- struct{}{}:
+		default:
+		}
+		time.Sleep(time.Second)
+	}))
 	limited := func(name string, protocol label.Protocol, limits label.Limits) *service {
 		s := newService(name, protocol, server)
 		s.Settings.Limits = limits
@@ -218,7 +225,10 @@ func TestBreakersByProtocol(t *testing.T) {
 			requests sync.WaitGroup
 			served   atomic.Int64
 		)
-		for range at {
+		for i := range at {
+			if i == 1 {
+				wait(t, arrived, test.service.Owner.Name+": the first request") // which until then is pending itself
+			}
 			requests.Go(func() {
 				status, text, err := w.get(test.service.address())
 				switch {
@@ -230,6 +240,7 @@ func TestBreakersByProtocol(t *testing.T) {
 			})
 		}
 		requests.Wait()
+		wait(t, arrived, test.service.Owner.Name+": another request")
 		if got := int(served.Load()); got != test.served {
 			t.Errorf("%s: %d of %d were served, want %d", test.service.Owner.Name, got, at, test.served)
 		}

@@ -110,6 +110,7 @@ var (
 // TestTracing: with the label the application gets both kinds of trace headers, a request that is in a trace stays in it,
 // and the collector gets its span under the pod's name; without it nothing of that, and other listeners never notice.
 func TestTracing(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	c, zipkin, app := startControl(t, w), w.zipkin(t), w.application(t)
 	m := traceTo(t, c, envoy.Zipkin, zipkin.address)
@@ -195,6 +196,7 @@ func TestTracing(t *testing.T) {
 // TestSampling counts the traces of many requests. The bounds are 4.5 standard deviations: a right system is outside of
 // one of them once in 100,000 runs.
 func TestSampling(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	c, zipkin, app := startControl(t, w), w.zipkin(t), w.application(t)
 	m := traceTo(t, c, envoy.Zipkin, zipkin.address)
@@ -260,6 +262,7 @@ func (w *world) many(t *testing.T, address string, requests int) []time.Duration
 
 // TestOpenTelemetry: a collector of the other kind gets the same request under the same name.
 func TestOpenTelemetry(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	c, collector, app := startControl(t, w), w.otlp(t), w.application(t)
 	m := traceTo(t, c, envoy.OTLP, collector.address)

@@ -190,6 +190,15 @@ func askLine(out io.Writer, in io.Reader) error {
 	}
 }
 
+func wait(t *testing.T, event <-chan struct{}, what string) {
+	t.Helper()
+	select {
+	case <-event:
+	case <-time.After(patience):
+		t.Fatalf("not in %v: %s", patience, what)
+	}
+}
+
 func eventually(t *testing.T, what string, try func() error) {
 	t.Helper()
 	var err error
