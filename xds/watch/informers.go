@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
@@ -153,72 +152,4 @@ func (s *Source) start(ctx context.Context) bool {
 func (s *Source) stop() {
 	s.objects.Shutdown()
 	s.metadata.Shutdown()
-}
-
-// A pod is what an informer stores of one: there are many, and an empty Pod takes four times as much.
-type pod struct {
-	metav1.ObjectMeta
-	hostNetwork bool
-	os          *corev1.PodOS
-	phase       corev1.PodPhase
-	ips         []corev1.PodIP
-}
-
-func stripPod(p *corev1.Pod) *pod {
-	return &pod{p.ObjectMeta, p.Spec.HostNetwork, p.Spec.OS, p.Status.Phase, p.Status.PodIPs}
-}
-
-// whole is a Pod with what is left of it.
-func (p *pod) whole() *corev1.Pod {
-	return &corev1.Pod{
-		ObjectMeta: p.ObjectMeta,
-		Spec:       corev1.PodSpec{HostNetwork: p.hostNetwork, OS: p.os},
-		Status:     corev1.PodStatus{Phase: p.phase, PodIPs: p.ips},
-	}
-}
-
-// strip drops what the mesh does not read before an informer stores it: of a pod, that is nearly everything.
-func strip(object any) (any, error) {
-	meta, ok := object.(metav1.Object)
-	if !ok {
-		return object, nil // a tombstone
-	}
-	meta.SetManagedFields(nil)
-	var kept map[string]string
-	if value := meta.GetAnnotations()[label.ProxyAnnotation]; value != "" {
-		kept = map[string]string{label.ProxyAnnotation: value}
-	}
-	meta.SetAnnotations(kept)
-	meta.SetFinalizers(nil)
-	meta.SetGenerateName("")
-	switch o := object.(type) {
-	case *corev1.Pod:
-		o.Labels = vocabulary(o.Labels)
-		return stripPod(o), nil
-	case *appsv1.Deployment:
-		o.Spec, o.Status = appsv1.DeploymentSpec{Template: labelsOf(o.Spec.Template)}, appsv1.DeploymentStatus{}
-	case *appsv1.StatefulSet:
-		o.Spec, o.Status = appsv1.StatefulSetSpec{Template: labelsOf(o.Spec.Template)}, appsv1.StatefulSetStatus{}
-	case *appsv1.DaemonSet:
-		o.Spec, o.Status = appsv1.DaemonSetSpec{Template: labelsOf(o.Spec.Template)}, appsv1.DaemonSetStatus{}
-	}
-	return object, nil
-}
-
-// vocabulary leaves out others' labels.
-func vocabulary(labels map[string]string) map[string]string {
-	var ours map[string]string
-	for key, value := range labels {
-		if strings.HasPrefix(key, label.Prefix) {
-			if ours == nil {
-				ours = map[string]string{}
-			}
-			ours[key] = value
-		}
-	}
-	return ours
-}
-
-func labelsOf(template corev1.PodTemplateSpec) corev1.PodTemplateSpec {
-	return corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: template.Labels}}
 }

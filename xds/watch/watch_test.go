@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -259,6 +260,31 @@ func TestStrip(t *testing.T) {
 	stripped := corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"a": "b"}}}
 	for _, test := range []struct{ full, want any }{
 		{full, want},
+		{
+			&corev1.Service{
+				ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"a": "b", "traffic.port.80": "http"}},
+				Spec:       corev1.ServiceSpec{Selector: map[string]string{"a": "b"}, ClusterIP: "10.96.0.1"},
+			},
+			&corev1.Service{
+				ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"traffic.port.80": "http"}}, Spec: corev1.ServiceSpec{ClusterIP: "10.96.0.1"},
+			},
+		},
+		{
+			&discoveryv1.EndpointSlice{
+				ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"a": "b", discoveryv1.LabelServiceName: "s"}},
+				Endpoints: []discoveryv1.Endpoint{{
+					Addresses: []string{"10.0.0.1"}, Conditions: discoveryv1.EndpointConditions{Ready: ptr(true)},
+					NodeName: ptr("n"), Zone: ptr("z"), TargetRef: &corev1.ObjectReference{Kind: "Pod", Name: "p", UID: "u", Namespace: "default"},
+				}},
+			},
+			&discoveryv1.EndpointSlice{
+				ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{discoveryv1.LabelServiceName: "s"}},
+				Endpoints: []discoveryv1.Endpoint{{
+					Addresses: []string{"10.0.0.1"}, Conditions: discoveryv1.EndpointConditions{Ready: ptr(true)},
+					TargetRef: &corev1.ObjectReference{Kind: "Pod", Name: "p"},
+				}},
+			},
+		},
 		{&appsv1.Deployment{Spec: appsv1.DeploymentSpec{Template: template}, Status: appsv1.DeploymentStatus{Replicas: 1}}, &appsv1.Deployment{Spec: appsv1.DeploymentSpec{Template: stripped}}},
 		{&appsv1.StatefulSet{Spec: appsv1.StatefulSetSpec{Template: template}, Status: appsv1.StatefulSetStatus{Replicas: 1}}, &appsv1.StatefulSet{Spec: appsv1.StatefulSetSpec{Template: stripped}}},
 		{&appsv1.DaemonSet{Spec: appsv1.DaemonSetSpec{Template: template}, Status: appsv1.DaemonSetStatus{NumberReady: 1}}, &appsv1.DaemonSet{Spec: appsv1.DaemonSetSpec{Template: stripped}}},
