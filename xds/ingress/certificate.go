@@ -1,0 +1,92 @@
+package ingress
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rsa"
+	cryptotls "crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// A certificate is what a Secret holds, once it was read.
+type certificate struct {
+	pair *Pair
+	leaf *x509.Certificate
+}
+
+// leastRSA is the smallest key that Envoy takes, in bits.
+const leastRSA = 2048
+
+// parseCertificate reads a chain and the key of its first certificate. It writes both anew, so that Envoy gets only what was
+// understood here. The error never has anything of the key in it.
+func parseCertificate(chain, key []byte) (*certificate, error) {
+	if len(chain) == 0 || len(key) == 0 {
+		return nil, errors.New("tls.crt or tls.key is empty")
+	}
+	parsed, err := cryptotls.X509KeyPair(chain, key)
+	if err != nil {
+		return nil, fmt.Errorf("tls.crt and tls.key are no pair: %w", err)
+	}
+	if err := keyFits(parsed.Leaf); err != nil {
+		return nil, err
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(parsed.PrivateKey)
+	if err != nil {
+		return nil, errors.New("tls.key cannot be written as PKCS #8")
+	}
+	var pemChain bytes.Buffer
+	for _, block := range parsed.Certificate {
+		if _, err := x509.ParseCertificate(block); err != nil {
+			return nil, fmt.Errorf("a certificate of the chain in tls.crt: %w", err)
+		}
+		pemChain.Write(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: block}))
+	}
+	return &certificate{
+		pair: &Pair{Chain: pemChain.Bytes(), Key: pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})},
+		leaf: parsed.Leaf,
+	}, nil
+}
+
+// keyFits tells what Envoy would refuse.
+func keyFits(leaf *x509.Certificate) error {
+	switch public := leaf.PublicKey.(type) {
+	case *rsa.PublicKey:
+		if bits := public.N.BitLen(); bits < leastRSA {
+			return fmt.Errorf("an RSA key of %d bits is too short: at least %d", bits, leastRSA)
+		}
+		return nil
+	case *ecdsa.PublicKey:
+		if slices.Contains([]elliptic.Curve{elliptic.P256(), elliptic.P384(), elliptic.P521()}, public.Curve) {
+			return nil
+		}
+		return fmt.Errorf("a key on curve %s is not supported: P-256, P-384 or P-521", public.Curve.Params().Name)
+	}
+	return fmt.Errorf("a key of type %s is not supported: RSA or ECDSA", leaf.PublicKeyAlgorithm)
+}
+
+// check tells whether the certificate is valid now, and when that changes; never if it is past.
+func (c *certificate) check(now time.Time) (until time.Time, err error) {
+	const day = "2006-01-02 15:04:05 MST"
+	switch {
+	case now.Before(c.leaf.NotBefore):
+		return c.leaf.NotBefore, fmt.Errorf("the certificate is not valid before %s", c.leaf.NotBefore.UTC().Format(day))
+	case now.After(c.leaf.NotAfter):
+		return time.Time{}, fmt.Errorf("the certificate expired at %s", c.leaf.NotAfter.UTC().Format(day))
+	}
+	return c.leaf.NotAfter, nil
+}
+
+// covers reports whether clients take the certificate for the host.
+func (c *certificate) covers(host string) bool {
+	if strings.HasPrefix(host, "*.") {
+		return slices.ContainsFunc(c.leaf.DNSNames, func(name string) bool { return strings.EqualFold(name, host) })
+	}
+	return c.leaf.VerifyHostname(host) == nil
+}

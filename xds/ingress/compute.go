@@ -1,0 +1,290 @@
+package ingress
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/kubernetes-traffic-manager/traffic/xds/label"
+	"github.com/kubernetes-traffic-manager/traffic/xds/mesh"
+)
+
+// byAge returns Ingresses, the oldest first.
+func (g *Gateway) byAge(objects map[mesh.Object]struct{}) []*ingress {
+	var list []*ingress
+	for o := range objects {
+		list = append(list, g.ingresses[o])
+	}
+	slices.SortFunc(list, (*ingress).compare)
+	return list
+}
+
+// computeTLS decides whose certificate a host has.
+func (g *Gateway) computeTLS(host string) {
+	var (
+		winner   *ingress
+		has      mesh.Object
+		problems = map[mesh.Object][]label.Problem{}
+	)
+	for _, i := range g.byAge(g.tlsOf[host]) {
+		wants := i.tls[slices.IndexFunc(i.tls, func(t tls) bool { return t.host == host })].secret
+		switch {
+		case winner == nil:
+			winner, has = i, wants
+		case wants != has:
+			problems[i.object] = []label.Problem{field("spec.tls", host, fmt.Sprintf("the older %s has it", winner.object), "the certificate of "+has.String())}
+		}
+	}
+	g.keepProblems(g.tlsProblems, host, problems)
+	previous, had := g.secretOf[host]
+	if had == (winner != nil) && previous == has {
+		return
+	}
+	if had {
+		g.secretHosts.remove(previous, host)
+		g.dirtyCertificates[previous] = struct{}{}
+		delete(g.secretOf, host)
+	}
+	if winner != nil {
+		g.secretHosts.add(has, host)
+		g.dirtyCertificates[has] = struct{}{}
+		g.secretOf[host] = has
+	}
+	// Plain requests for the host are redirected or not, and a wildcard's certificate is for it or not.
+	g.touchCertificateOf(host)
+	g.dirtyHosts[host] = struct{}{}
+	for below := range g.below[host] {
+		g.dirtyHosts[below] = struct{}{}
+	}
+	g.place(host)
+}
+
+// secure reports whether clients can ask for a host with TLS.
+func (g *Gateway) secure(host string) bool {
+	_, own := g.secretOf[host]
+	_, wild := g.secretOf[wildcardOf(host)]
+	return own || wild
+}
+
+// A computation is of one host.
+type computation struct {
+	gateway  *Gateway
+	ports    Ports
+	host     string
+	problems map[mesh.Object][]label.Problem
+	services map[mesh.Object]struct{}
+}
+
+// computeHost returns nil for a host of no rule. The Host without a name is to be computed before.
+func (g *Gateway) computeHost(name string, ports Ports) *Host {
+	c := computation{g, ports, name, map[mesh.Object][]label.Problem{}, map[mesh.Object]struct{}{}}
+	routes := c.routes()
+	g.keepProblems(g.hostProblems, name, c.problems)
+	g.keepServices(name, c.services)
+	if len(routes) == 0 {
+		return nil
+	}
+	h := &Host{Name: name, Secure: g.secure(name), Routes: routes}
+	if name == "" {
+		return h
+	}
+	// What the host leaves, the host of all takes.
+	all := g.hosts[""].all()
+	if last := len(all) - 1; last >= 0 && all[last].Match == Default && routes[len(routes)-1].Match != Default {
+		h.Routes = append(h.Routes, all[last])
+	}
+	if strings.HasPrefix(name, "*.") {
+		h.Deeper = all
+	}
+	return h
+}
+
+// keepServices stores to which Services the rules of a host lead.
+func (g *Gateway) keepServices(host string, next map[mesh.Object]struct{}) {
+	for service := range g.servicesOf[host] {
+		g.hostsTo.remove(service, host)
+	}
+	for service := range next {
+		g.hostsTo.add(service, host)
+	}
+	g.servicesOf[host] = next
+	if len(next) == 0 {
+		delete(g.servicesOf, host)
+	}
+}
+
+// routes returns those of the rules of a host, in the order in which they are tried.
+func (c computation) routes() []Route {
+	type place struct {
+		path  string
+		match Match
+	}
+	var (
+		routes []Route
+		taken  = map[place]mesh.Object{}
+	)
+	for _, i := range c.gateway.byAge(c.gateway.rulesOf[c.host]) {
+		for _, r := range i.rules {
+			if r.host != c.host {
+				continue
+			}
+			by, lost := taken[place{r.path, r.match}]
+			if lost {
+				c.tell(i, r, lostTo(by, i.object), "the backend of "+by.String())
+				continue
+			}
+			taken[place{r.path, r.match}] = i.object
+			routes = append(routes, c.route(i, r))
+		}
+	}
+	slices.SortFunc(routes, Route.compare)
+	return routes
+}
+
+func lostTo(by, loser mesh.Object) string {
+	if by == loser {
+		return "the path is there twice"
+	}
+	return fmt.Sprintf("the older %s has the path", by)
+}
+
+func (c computation) tell(i *ingress, r rule, reason, inForce string) {
+	key := "spec.rules"
+	if r.match == Default {
+		key = "spec.defaultBackend"
+	}
+	c.problems[i.object] = append(c.problems[i.object], field(key, r.text(), reason, inForce))
+}
+
+func (c computation) route(i *ingress, r rule) Route {
+	route := Route{Ingress: i.object, Path: r.path, Match: r.match, Options: i.options}
+	if r.backend.service == (mesh.Object{}) {
+		return route
+	}
+	c.services[r.backend.service] = struct{}{}
+	port, err := c.ports.Backend(r.backend.service, r.backend.name, r.backend.number)
+	if err != nil {
+		c.tell(i, r, err.Error(), "the answer is 503")
+		return route
+	}
+	route.Backend = BackendKey{Service: port.Owner, Port: port.Number, Upstream: upstream(i.options, port.Protocol)}
+	s := port.Settings
+	route.Settings = label.Settings{
+		Balancing: s.Balancing, Tracing: s.Tracing, RequestTimeout: s.RequestTimeout, Retries: s.Retries,
+	}
+	return route
+}
+
+// upstream is what the Ingress says, or else the label.
+func upstream(o label.IngressSettings, p label.Protocol) label.Upstream {
+	switch {
+	case o.Upstream != 0:
+		return o.Upstream
+	case p == label.HTTP2:
+		return label.UpstreamHTTP2
+	}
+	return label.UpstreamHTTP
+}
+
+// compare orders routes: exact paths, then the longest, the default last.
+func (r Route) compare(other Route) int {
+	rank := func(r Route) int {
+		switch r.Match {
+		case Exact:
+			return 0
+		case Default:
+			return 2
+		}
+		return 1
+	}
+	return cmp.Or(
+		cmp.Compare(rank(r), rank(other)),
+		cmp.Compare(len(other.Path), len(r.Path)),
+		cmp.Compare(r.Match, other.Match),
+		strings.Compare(r.Path, other.Path),
+	)
+}
+
+func (k BackendKey) compare(other BackendKey) int {
+	return cmp.Or(k.Service.Compare(other.Service), cmp.Compare(k.Port, other.Port), cmp.Compare(k.Upstream, other.Upstream))
+}
+
+// computeCertificate returns nil for a Secret that no host has.
+func (g *Gateway) computeCertificate(o mesh.Object, now time.Time) *Certificate {
+	hosts := slices.Sorted(maps.Keys(g.secretHosts[o]))
+	if len(hosts) == 0 && o != g.config.DefaultCertificate {
+		delete(g.parsed, o)
+		g.keepCertificateProblem(o, certificateProblem{})
+		return nil
+	}
+	c := &Certificate{Secret: o, Hosts: hosts, VirtualHosts: g.virtualHosts(hosts)}
+	read, err := g.read(o, now)
+	if err != nil {
+		g.keepCertificateProblem(o, certificateProblem{reason: err.Error()})
+		return c
+	}
+	c.Pair = read.pair
+	var problem certificateProblem
+	for _, host := range hosts {
+		if !read.covers(host) {
+			problem.uncovered = append(problem.uncovered, host)
+		}
+	}
+	g.keepCertificateProblem(o, problem)
+	return c
+}
+
+// read returns the certificate of a Secret, if it is good now.
+func (g *Gateway) read(o mesh.Object, now time.Time) (*certificate, error) {
+	s := g.secrets[o]
+	if s == nil {
+		delete(g.parsed, o)
+		return nil, missing(o)
+	}
+	p := g.parsed[o]
+	if p.from != s {
+		p = parsedSecret{from: s}
+		p.certificate, p.err = parseCertificate(s.chain, s.key)
+	}
+	var err error
+	if p.err == nil {
+		p.until, err = p.certificate.check(now)
+	}
+	g.parsed[o] = p
+	return p.certificate, cmp.Or(p.err, err)
+}
+
+func missing(o mesh.Object) error {
+	if o.Name == "" {
+		return fmt.Errorf("it names no Secret, and the gateway has no default certificate")
+	}
+	return fmt.Errorf("there is no %s of type kubernetes.io/tls", o)
+}
+
+// virtualHosts says who answers for what a certificate is for. A wildcard is also for hosts of rules without their own.
+func (g *Gateway) virtualHosts(hosts []string) []VirtualHost {
+	var list []VirtualHost
+	for _, host := range hosts {
+		list = append(list, VirtualHost{Domain: host, Host: g.answers(host)})
+		for below := range g.below[host] {
+			if _, own := g.secretOf[below]; !own {
+				list = append(list, VirtualHost{Domain: below, Host: below})
+			}
+		}
+	}
+	slices.SortFunc(list, func(a, b VirtualHost) int { return strings.Compare(a.Domain, b.Domain) })
+	return list
+}
+
+// answers returns the name of the Host for a domain.
+func (g *Gateway) answers(domain string) string {
+	for _, name := range []string{domain, wildcardOf(domain)} {
+		if g.hosts[name] != nil {
+			return name
+		}
+	}
+	return ""
+}

@@ -1,0 +1,104 @@
+package ingress
+
+import (
+	"github.com/kubernetes-traffic-manager/traffic/xds/label"
+	"github.com/kubernetes-traffic-manager/traffic/xds/mesh"
+)
+
+// A Host is what the gateway serves under a host name.
+type Host struct {
+	// Name is empty for all hosts that no other Host is for; "*.example.com" is for names of one label more.
+	Name string
+	// Secure says that there is a certificate for it.
+	Secure bool
+	// Routes are in the order in which they are tried.
+	Routes []Route
+	// Deeper are, of a wildcard, for the names of more labels: those of the Host without a name.
+	Deeper []Route
+}
+
+// A Route leads requests to a backend.
+type Route struct {
+	// Ingress is whose rule it is.
+	Ingress mesh.Object
+	// Path is normalized, and without the slash at its end if Match is Prefix, unless it is "/".
+	Path  string
+	Match Match
+	// Backend is zero if there is none: the answer is 503.
+	Backend BackendKey
+	// Settings are what the labels of the Service say of requests, as far as the gateway does it.
+	Settings label.Settings
+	// Options are those of the Ingress.
+	Options label.IngressSettings
+}
+
+// A Match says how a path is compared. The smaller is tried first, among paths of one length.
+type Match uint8
+
+// The ways to compare a path.
+const (
+	Exact Match = iota
+	// Prefix matches whole elements: "/a" is for "/a" and "/a/b", not for "/ab".
+	Prefix
+	// TextPrefix matches the beginning of the text.
+	TextPrefix
+	// Default matches whatever nothing else matches.
+	Default
+)
+
+// A BackendKey names a port of a Service and how the gateway speaks to it.
+type BackendKey struct {
+	Service  mesh.Object
+	Port     uint16
+	Upstream label.Upstream
+}
+
+// A Certificate is what the gateway shows to clients that ask for one of its hosts.
+type Certificate struct {
+	Secret mesh.Object
+	// Hosts are those whose certificate it is, sorted, wildcards among them.
+	Hosts []string
+	// VirtualHosts are what a connection with it can ask for, sorted by domain.
+	VirtualHosts []VirtualHost
+	// Pair is nil if the Secret cannot be used.
+	Pair *Pair
+}
+
+// A VirtualHost says which Host answers for a domain.
+type VirtualHost struct {
+	// Domain can be a wildcard of one label.
+	Domain string
+	// Host is the name of a Host that is there, or empty.
+	Host string
+}
+
+// A Pair is a certificate with its chain, and its private key, in PEM.
+type Pair struct {
+	Chain, Key []byte
+}
+
+// Changes is what differs between two states of a gateway. Each list is sorted.
+type Changes struct {
+	Hosts        []HostChange
+	Backends     []BackendChange
+	Certificates []CertificateChange
+	Problems     []mesh.ProblemChange
+}
+
+// A HostChange has a host; nil if it is gone.
+type HostChange struct {
+	Name string
+	Host *Host
+}
+
+// A BackendChange has the port of a backend; nil if no route leads to it any more.
+type BackendChange struct {
+	Key  BackendKey
+	Port *mesh.Port
+}
+
+// A CertificateChange has a certificate; nil if no host has it any more.
+type CertificateChange struct {
+	Secret      mesh.Object
+	Certificate *Certificate
+}

@@ -1,0 +1,117 @@
+package ingress
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"math/big"
+	"testing"
+	"time"
+)
+
+// noon is when tests happen.
+var noon = time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
+
+func newKey(t testing.TB) crypto.Signer {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+// newPair returns a certificate for hosts, valid for a day around noon, and its key, in PEM.
+func newPair(t testing.TB, key crypto.Signer, hosts ...string) (chain, pemKey []byte) {
+	t.Helper()
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"}, DNSNames: hosts,
+		NotBefore: noon.Add(-12 * time.Hour), NotAfter: noon.Add(12 * time.Hour),
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})
+}
+
+// TestParseCertificate: Envoy must never see what it would refuse, and whoever made it hears why.
+func TestParseCertificate(t *testing.T) {
+	key := newKey(t)
+	chain, pemKey := newPair(t, key, "a.example")
+	_, otherKey := newPair(t, newKey(t), "a.example")
+	short, err := rsa.GenerateKey(rand.Reader, 1024)
+	if err != nil {
+		t.Fatal(err)
+	}
+	shortChain, shortKey := newPair(t, short, "a.example")
+	p224, err := ecdsa.GenerateKey(elliptic.P224(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p224Chain, p224Key := newPair(t, p224, "a.example")
+	_, ed, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	edChain, edKey := newPair(t, ed, "a.example")
+	tests := []struct {
+		name       string
+		chain, key []byte
+		wrong      string
+	}{
+		{name: "good", chain: chain, key: pemKey},
+		{name: "with a chain, and words between", chain: append(append([]byte("subject=me\n"), chain...), chain...), key: pemKey},
+		{name: "empty", wrong: "tls.crt or tls.key is empty"},
+		{name: "no PEM", chain: []byte("MIIB"), key: pemKey, wrong: "tls.crt and tls.key are no pair: tls: failed to find any PEM data in certificate input"},
+		{name: "another key", chain: chain, key: otherKey, wrong: "tls.crt and tls.key are no pair: tls: private key does not match public key"},
+		{name: "a short RSA key", chain: shortChain, key: shortKey, wrong: "an RSA key of 1024 bits is too short: at least 2048"},
+		{name: "an old curve", chain: p224Chain, key: p224Key, wrong: "a key on curve P-224 is not supported: P-256, P-384 or P-521"},
+		{name: "Ed25519", chain: edChain, key: edKey, wrong: "a key of type Ed25519 is not supported: RSA or ECDSA"},
+		{
+			name: "rubbish in the chain", key: pemKey, wrong: "a certificate of the chain in tls.crt: x509: malformed certificate",
+			chain: append(append([]byte{}, chain...), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: []byte("x")})...),
+		},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			c, err := parseCertificate(test.chain, test.key)
+			var told string
+			if err != nil {
+				told = err.Error()
+			}
+			if told != test.wrong {
+				t.Fatalf("%q, want %q", told, test.wrong)
+			}
+			if err == nil && (len(c.pair.Chain) == 0 || len(c.pair.Key) == 0) {
+				t.Error("nothing for Envoy")
+			}
+		})
+	}
+}
+
+// FuzzParseCertificate: a Secret of any content leaves the control plane running, and what passes once passes again.
+func FuzzParseCertificate(f *testing.F) {
+	chain, key := newPair(f, newKey(f), "a.example")
+	f.Add(chain, key)
+	f.Add([]byte("-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n"), key)
+	f.Fuzz(func(t *testing.T, chain, key []byte) {
+		c, err := parseCertificate(chain, key)
+		if err != nil {
+			return
+		}
+		if _, err := parseCertificate(c.pair.Chain, c.pair.Key); err != nil {
+			t.Errorf("what it wrote it does not read: %v", err)
+		}
+	})
+}

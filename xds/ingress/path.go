@@ -1,0 +1,108 @@
+package ingress
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	networkingv1 "k8s.io/api/networking/v1"
+)
+
+// challenges begins the paths where ACME asks (RFC 8555, section 8.3).
+const challenges = "/.well-known/acme-challenge/"
+
+// IsChallenge reports whether a route is there to answer ACME.
+func (r Route) IsChallenge() bool { return strings.HasPrefix(r.Path, challenges) }
+
+// parsePath returns a path of a rule as the gateway compares it with normalized ones. The error says why no request can have
+// such a path.
+func parsePath(text string, kind *networkingv1.PathType) (string, Match, error) {
+	match, ok := map[networkingv1.PathType]Match{
+		networkingv1.PathTypeExact:                  Exact,
+		networkingv1.PathTypePrefix:                 Prefix,
+		networkingv1.PathTypeImplementationSpecific: TextPrefix,
+	}[pathType(kind)]
+	if !ok {
+		return "", 0, fmt.Errorf("path type %s is not known", *kind)
+	}
+	if text == "" {
+		text = "/"
+	}
+	if text[0] != '/' {
+		return "", 0, errors.New("a path begins with a slash")
+	}
+	if i := strings.IndexAny(text, "?#"); i >= 0 {
+		return "", 0, fmt.Errorf("no path of a request has a %q: what follows it is not part of the path", text[i])
+	}
+	path := normalize(text)
+	if bad := abnormal(path); bad != "" {
+		return "", 0, fmt.Errorf("no path has %q once it is normalized", bad)
+	}
+	if match == Prefix && path != "/" {
+		path = strings.TrimSuffix(path, "/")
+	}
+	return path, match, nil
+}
+
+func pathType(kind *networkingv1.PathType) networkingv1.PathType {
+	if kind == nil {
+		return networkingv1.PathTypeImplementationSpecific
+	}
+	return *kind
+}
+
+// abnormal returns what of a path the gateway resolves before it compares: such a rule would match nothing, or what its
+// author did not mean.
+func abnormal(path string) string {
+	for _, part := range []string{"//", "/./", "/../", `\`} {
+		if strings.Contains(path, part) {
+			return part
+		}
+	}
+	for _, end := range []string{"/.", "/.."} {
+		if strings.HasSuffix(path, end) {
+			return end
+		}
+	}
+	for _, escaped := range []string{"%2f", "%2F", "%5c", "%5C"} {
+		if strings.Contains(path, escaped) {
+			return escaped
+		}
+	}
+	return ""
+}
+
+// normalize does to the percent-encoding of a path what Envoy does: what needs none loses it (RFC 3986, section 2.3), and
+// what cannot stand in a path gets it.
+func normalize(path string) string {
+	var b strings.Builder
+	for i := 0; i < len(path); i++ {
+		c := path[i]
+		if c == '%' && i+2 < len(path) {
+			if decoded, ok := unhex(path[i+1], path[i+2]); ok && unreserved(decoded) {
+				b.WriteByte(decoded)
+				i += 2
+				continue
+			}
+		}
+		if c <= ' ' || c >= 0x7f {
+			fmt.Fprintf(&b, "%%%02X", c)
+			continue
+		}
+		b.WriteByte(c)
+	}
+	return b.String()
+}
+
+func unhex(high, low byte) (byte, bool) {
+	const digits = "0123456789abcdef"
+	h, l := strings.IndexByte(digits, high|0x20), strings.IndexByte(digits, low|0x20)
+	if h < 0 || l < 0 {
+		return 0, false
+	}
+	return byte(h<<4 | l), true
+}
+
+func unreserved(c byte) bool {
+	return 'a' <= c|0x20 && c|0x20 <= 'z' || '0' <= c && c <= '9' || strings.IndexByte("-._~", c) >= 0
+}

@@ -1,0 +1,114 @@
+package ingress
+
+import (
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/kubernetes-traffic-manager/traffic/xds/label"
+	"github.com/kubernetes-traffic-manager/traffic/xds/mesh"
+)
+
+// keepProblems stores what a host's computation found, by Ingress.
+func (g *Gateway) keepProblems(all map[string]map[mesh.Object][]label.Problem, host string, next map[mesh.Object][]label.Problem) {
+	previous := all[host]
+	for _, problems := range []map[mesh.Object][]label.Problem{previous, next} {
+		for o := range problems {
+			g.dirtyProblems[o] = struct{}{}
+		}
+	}
+	all[host] = next
+	if len(next) == 0 {
+		delete(all, host)
+	}
+}
+
+// keepCertificateProblem stores what is wrong with a Secret, of which every Ingress is told that names it for a host that
+// has it.
+func (g *Gateway) keepCertificateProblem(o mesh.Object, next certificateProblem) {
+	g.certificateProblems[o] = next
+	if reflect.DeepEqual(next, certificateProblem{}) {
+		delete(g.certificateProblems, o)
+	}
+	if g.hasDefault() && o == g.config.DefaultCertificate {
+		g.dirtyProblems[o] = struct{}{}
+	}
+	for host := range g.secretHosts[o] {
+		for i := range g.tlsOf[host] {
+			g.dirtyProblems[i] = struct{}{}
+		}
+	}
+}
+
+func (g *Gateway) flushProblems() []mesh.ProblemChange {
+	var changes []mesh.ProblemChange
+	for _, o := range slices.SortedFunc(maps.Keys(take(&g.dirtyProblems)), mesh.Object.Compare) {
+		next := g.computeProblems(o)
+		if reflect.DeepEqual(g.problems[o], next) {
+			continue
+		}
+		g.problems[o] = next
+		if len(next) == 0 {
+			delete(g.problems, o)
+		}
+		changes = append(changes, mesh.ProblemChange{Object: o, Problems: next})
+	}
+	return changes
+}
+
+// computeProblems returns all that is wrong with an Ingress, or with the default certificate; nothing is wrong with
+// Ingresses of others.
+func (g *Gateway) computeProblems(o mesh.Object) []label.Problem {
+	if p := g.certificateProblems[o]; o.Kind == Secret && p.reason != "" {
+		return []label.Problem{field("tls.crt", "", p.reason, ownCertificate)}
+	}
+	i := g.ingresses[o]
+	if i == nil || !g.serves(i) {
+		return nil
+	}
+	problems := slices.Clone(i.problems)
+	for host := range hostsOf(i) {
+		problems = append(problems, g.hostProblems[host][o]...)
+	}
+	secrets := map[mesh.Object]bool{}
+	for _, t := range i.tls {
+		problems = append(problems, g.tlsProblems[t.host][o]...)
+		if g.secretOf[t.host] == t.secret && !secrets[t.secret] {
+			secrets[t.secret] = true
+			problems = append(problems, g.certificateProblemOf(i, t.secret)...)
+		}
+	}
+	slices.SortStableFunc(problems, func(a, b label.Problem) int {
+		return strings.Compare(a.Key+"\n"+a.Value, b.Key+"\n"+b.Value)
+	})
+	return problems
+}
+
+func hostsOf(i *ingress) map[string]bool {
+	hosts := map[string]bool{}
+	for _, r := range i.rules {
+		hosts[r.host] = true
+	}
+	return hosts
+}
+
+const ownCertificate = "a certificate of the gateway's own, which no client trusts"
+
+// certificateProblemOf tells an Ingress what is wrong with its Secret.
+func (g *Gateway) certificateProblemOf(i *ingress, secret mesh.Object) []label.Problem {
+	p, wrong := g.certificateProblems[secret]
+	switch {
+	case !wrong:
+		return nil
+	case p.reason != "":
+		return []label.Problem{field("spec.tls", secret.Name, p.reason, ownCertificate)}
+	}
+	var problems []label.Problem
+	for _, t := range i.tls {
+		if t.secret == secret && slices.Contains(p.uncovered, t.host) {
+			problems = append(problems, field("spec.tls", secret.Name, "the certificate is not for "+t.host, "the certificate, which clients will not trust"))
+		}
+	}
+	return problems
+}

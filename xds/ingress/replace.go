@@ -1,0 +1,148 @@
+package ingress
+
+import (
+	"bytes"
+	"reflect"
+	"strings"
+
+	"github.com/kubernetes-traffic-manager/traffic/xds/mesh"
+)
+
+// This file says what an event concerns. A nil projection stands for an object that is not there.
+
+func (g *Gateway) replaceIngress(o mesh.Object, next *ingress) {
+	previous := g.ingresses[o]
+	if reflect.DeepEqual(previous, next) {
+		return
+	}
+	if previous != nil {
+		g.withdraw(previous)
+		g.ofClass.remove(previous.class, o)
+	}
+	set(g.ingresses, o, next)
+	if next != nil {
+		g.ofClass.add(next.class, o)
+		if g.serves(next) {
+			g.admit(next)
+		}
+	}
+	g.dirtyProblems[o] = struct{}{}
+}
+
+// serves reports whether the Ingress is the gateway's.
+func (g *Gateway) serves(i *ingress) bool {
+	if i.class == "" {
+		return !g.config.ClassRequired
+	}
+	controller, known := g.classes[i.class]
+	return known && controller == g.config.Controller
+}
+
+func (g *Gateway) replaceClass(name, controller string) {
+	if g.classes[name] == controller {
+		return
+	}
+	g.classes[name] = controller
+	if controller == "" {
+		delete(g.classes, name)
+	}
+	if name == "" {
+		return
+	}
+	for o := range g.ofClass[name] {
+		i := g.ingresses[o]
+		g.withdraw(i)
+		if g.serves(i) {
+			g.admit(i)
+		}
+		g.dirtyProblems[o] = struct{}{}
+	}
+}
+
+// admit lets an Ingress claim what it names.
+func (g *Gateway) admit(i *ingress) {
+	for _, r := range i.rules {
+		g.rulesOf.add(r.host, i.object)
+		g.dirtyHosts[r.host] = struct{}{}
+	}
+	for _, t := range i.tls {
+		g.tlsOf.add(t.host, i.object)
+		g.dirtyTLS[t.host] = struct{}{}
+	}
+}
+
+// withdraw takes that back. It does nothing for an Ingress that was not admitted.
+func (g *Gateway) withdraw(i *ingress) {
+	for _, r := range i.rules {
+		g.rulesOf.remove(r.host, i.object)
+		g.dirtyHosts[r.host] = struct{}{}
+	}
+	for _, t := range i.tls {
+		g.tlsOf.remove(t.host, i.object)
+		g.dirtyTLS[t.host] = struct{}{}
+	}
+}
+
+func (g *Gateway) replaceSecret(o mesh.Object, next *secret) {
+	previous := g.secrets[o]
+	if previous != nil && next != nil && bytes.Equal(previous.chain, next.chain) && bytes.Equal(previous.key, next.key) {
+		return
+	}
+	set(g.secrets, o, next)
+	g.dirtyCertificates[o] = struct{}{}
+}
+
+// replaceHost keeps what depends on a host.
+func (g *Gateway) replaceHost(name string, previous, next *Host) {
+	for _, r := range previous.all() {
+		g.hostsWith.remove(r.Backend, name)
+		g.dirtyBackends[r.Backend] = struct{}{}
+	}
+	for _, r := range next.all() {
+		g.hostsWith.add(r.Backend, name)
+		g.dirtyBackends[r.Backend] = struct{}{}
+	}
+	set(g.hosts, name, next)
+	if previous != nil && next != nil {
+		return
+	}
+	// Whether there is a host decides which host answers for a domain.
+	g.touchCertificateOf(name)
+	if strings.HasPrefix(name, "*.") {
+		for host := range g.below[name] {
+			g.touchCertificateOf(host)
+		}
+	}
+	g.place(name)
+}
+
+// place keeps which hosts there are below a wildcard: of rules and of tls.
+func (g *Gateway) place(name string) {
+	wildcard := wildcardOf(name)
+	if wildcard == "" {
+		return
+	}
+	_, secured := g.secretOf[name]
+	if g.hosts[name] != nil || secured {
+		g.below.add(wildcard, name)
+	} else {
+		g.below.remove(wildcard, name)
+	}
+}
+
+// touchCertificateOf marks the certificates by which a host is asked for.
+func (g *Gateway) touchCertificateOf(host string) {
+	for _, name := range []string{host, wildcardOf(host)} {
+		if secret, ok := g.secretOf[name]; ok {
+			g.dirtyCertificates[secret] = struct{}{}
+		}
+	}
+}
+
+// all are the routes of a host; none if it is not there.
+func (h *Host) all() []Route {
+	if h == nil {
+		return nil
+	}
+	return append(h.Routes[:len(h.Routes):len(h.Routes)], h.Deeper...)
+}
