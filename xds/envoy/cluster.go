@@ -101,8 +101,11 @@ func http2Options() *corev3.Http2ProtocolOptions {
 	}
 }
 
-func endpoints(p mesh.Port) *endpointv3.ClusterLoadAssignment {
-	assignment := &endpointv3.ClusterLoadAssignment{ClusterName: clusterName(p)}
+func endpoints(p mesh.Port) *endpointv3.ClusterLoadAssignment { return assignment(clusterName(p), p) }
+
+// assignment is the endpoints of a port, for a cluster of that name.
+func assignment(cluster string, p mesh.Port) *endpointv3.ClusterLoadAssignment {
+	assignment := &endpointv3.ClusterLoadAssignment{ClusterName: cluster}
 	if len(p.Endpoints) == 0 {
 		return assignment
 	}

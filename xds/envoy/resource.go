@@ -53,13 +53,17 @@ func NewResource(owner mesh.Object, name string, message proto.Message) (Resourc
 	if err != nil {
 		return Resource{}, fmt.Errorf("resource %s of %s: %w", name, owner, err)
 	}
-	body := &anypb.Any{TypeUrl: "type.googleapis.com/" + string(message.ProtoReflect().Descriptor().FullName()), Value: value}
+	return marshalled(owner, name, "type.googleapis.com/"+string(message.ProtoReflect().Descriptor().FullName()), value), nil
+}
+
+// marshalled is the resource of a message that is valid and marshalled already.
+func marshalled(owner mesh.Object, name, typeURL string, value []byte) Resource {
 	return Resource{
-		Key:     Key{Type: body.TypeUrl, Name: name},
+		Key:     Key{Type: typeURL, Name: name},
 		Version: version(value),
-		Body:    body,
+		Body:    &anypb.Any{TypeUrl: typeURL, Value: value},
 		Owner:   owner,
-	}, nil
+	}
 }
 
 func version(content []byte) string {

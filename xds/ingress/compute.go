@@ -78,12 +78,15 @@ type computation struct {
 	services map[mesh.Object]struct{}
 }
 
-// computeHost returns nil for a host of no rule. The Host without a name is to be computed before.
+// computeHost returns nil for a host for which there is nothing. Those that it has routes of are to be computed before.
 func (g *Gateway) computeHost(name string, ports Ports) *Host {
 	c := computation{g, ports, name, map[mesh.Object][]label.Problem{}, map[mesh.Object]struct{}{}}
 	routes := c.routes()
 	g.keepProblems(g.hostProblems, name, c.problems)
 	g.keepServices(name, c.services)
+	if len(routes) == 0 {
+		routes = g.borrowed(name)
+	}
 	if len(routes) == 0 {
 		return nil
 	}
@@ -100,6 +103,19 @@ func (g *Gateway) computeHost(name string, ports Ports) *Host {
 		h.Deeper = all
 	}
 	return h
+}
+
+// borrowed are the routes of a host that has a certificate and no rule: those that answer for it otherwise.
+func (g *Gateway) borrowed(name string) []Route {
+	if _, secured := g.secretOf[name]; !secured {
+		return nil
+	}
+	for _, other := range []string{wildcardOf(name), ""} {
+		if h := g.hosts[other]; h != nil {
+			return slices.Clone(h.Routes)
+		}
+	}
+	return nil
 }
 
 // keepServices stores to which Services the rules of a host lead.
@@ -220,7 +236,7 @@ func (g *Gateway) computeCertificate(o mesh.Object, now time.Time) *Certificate 
 		g.keepCertificateProblem(o, certificateProblem{})
 		return nil
 	}
-	c := &Certificate{Secret: o, Hosts: hosts, VirtualHosts: g.virtualHosts(hosts)}
+	c := &Certificate{Secret: o, Hosts: hosts, Domains: g.domains(hosts)}
 	read, err := g.read(o, now)
 	if err != nil {
 		g.keepCertificateProblem(o, certificateProblem{reason: err.Error()})
@@ -264,27 +280,16 @@ func missing(o mesh.Object) error {
 	return fmt.Errorf("there is no %s of type kubernetes.io/tls", o)
 }
 
-// virtualHosts says who answers for what a certificate is for. A wildcard is also for hosts of rules without their own.
-func (g *Gateway) virtualHosts(hosts []string) []VirtualHost {
-	var list []VirtualHost
+// domains are what a certificate is for: its hosts, and below a wildcard the hosts of rules without their own certificate.
+func (g *Gateway) domains(hosts []string) []string {
+	list := slices.Clone(hosts)
 	for _, host := range hosts {
-		list = append(list, VirtualHost{Domain: host, Host: g.answers(host)})
 		for below := range g.below[host] {
 			if _, own := g.secretOf[below]; !own {
-				list = append(list, VirtualHost{Domain: below, Host: below})
+				list = append(list, below)
 			}
 		}
 	}
-	slices.SortFunc(list, func(a, b VirtualHost) int { return strings.Compare(a.Domain, b.Domain) })
+	slices.Sort(list)
 	return list
-}
-
-// answers returns the name of the Host for a domain.
-func (g *Gateway) answers(domain string) string {
-	for _, name := range []string{domain, wildcardOf(domain)} {
-		if g.hosts[name] != nil {
-			return name
-		}
-	}
-	return ""
 }

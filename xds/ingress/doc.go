@@ -17,7 +17,7 @@
 //
 // # Certificates
 //
-// There is a [Certificate] for each Secret that has a host in tls[].hosts. Its virtual hosts are what a connection with
-// this certificate may ask for. A Secret that cannot be used leaves its Certificate without a Pair: the gateway then shows
+// There is a [Certificate] for each Secret that has a host in tls[].hosts. Its domains are what a connection with this
+// certificate may ask for. A Secret that cannot be used leaves its Certificate without a Pair: the gateway then shows
 // one of its own, so that only who asks for these hosts sees that something is wrong.
 package ingress

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -185,14 +186,25 @@ func (g *Gateway) flushHosts(ports Ports) []HostChange {
 		changes = append(changes, HostChange{Name: name, Host: next})
 		return true
 	}
+	// Hosts have routes of others: wildcards and the Host without a name come first.
 	if _, all := dirty[""]; all && compute("") {
-		for name := range g.hosts { // each has some of its routes
+		for name := range g.hosts {
+			dirty[name] = struct{}{}
+		}
+		for name := range g.secretOf {
 			dirty[name] = struct{}{}
 		}
 	}
 	delete(dirty, "")
 	for _, name := range slices.Sorted(maps.Keys(dirty)) {
-		compute(name)
+		if strings.HasPrefix(name, "*.") && compute(name) {
+			maps.Copy(dirty, g.below[name])
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(dirty)) {
+		if !strings.HasPrefix(name, "*.") {
+			compute(name)
+		}
 	}
 	return changes
 }

@@ -27,7 +27,9 @@ type world struct {
 
 func newWorld(c Config) world { return world{mesh.New(mesh.Config{}), New(c)} }
 
-func (w world) flush(now time.Time) Changes { return w.gateway.Flush(now, w.mesh, w.mesh.Flush().Services) }
+func (w world) flush(now time.Time) Changes {
+	return w.gateway.Flush(now, w.mesh, w.mesh.Flush().Services)
+}
 
 func (w world) remove(o mesh.Object) {
 	if o.Kind == "Service" {
@@ -149,14 +151,11 @@ func checkReferences(t *rapid.T, k known) {
 	owners := map[string]mesh.Object{}
 	for o, c := range k.Certificates {
 		domains := map[string]bool{}
-		for _, v := range c.VirtualHosts {
-			if domains[v.Domain] {
-				t.Fatalf("%s has domain %s twice", o, v.Domain)
+		for _, domain := range c.Domains {
+			if domains[domain] {
+				t.Fatalf("%s has domain %s twice", o, domain)
 			}
-			domains[v.Domain] = true
-			if v.Host != "" && k.Hosts[v.Host] == nil {
-				t.Fatalf("%s of %s leads to host %q, which is not there", v.Domain, o, v.Host)
-			}
+			domains[domain] = true
 		}
 		for _, host := range c.Hosts {
 			if other, twice := owners[host]; twice {

@@ -11,7 +11,8 @@ type Host struct {
 	Name string
 	// Secure says that there is a certificate for it.
 	Secure bool
-	// Routes are in the order in which they are tried.
+	// Routes are in the order in which they are tried. A host with a certificate and without rules has those of the wildcard
+	// that it is below, or of the Host without a name.
 	Routes []Route
 	// Deeper are, of a wildcard, for the names of more labels: those of the Host without a name.
 	Deeper []Route
@@ -58,18 +59,11 @@ type Certificate struct {
 	Secret mesh.Object
 	// Hosts are those whose certificate it is, sorted, wildcards among them.
 	Hosts []string
-	// VirtualHosts are what a connection with it can ask for, sorted by domain.
-	VirtualHosts []VirtualHost
+	// Domains are what a connection with it can ask for, sorted: Hosts, and below a wildcard those that have no certificate
+	// of their own. Each is the name of a Host, or of none yet.
+	Domains []string
 	// Pair is nil if the Secret cannot be used.
 	Pair *Pair
-}
-
-// A VirtualHost says which Host answers for a domain.
-type VirtualHost struct {
-	// Domain can be a wildcard of one label.
-	Domain string
-	// Host is the name of a Host that is there, or empty.
-	Host string
 }
 
 // A Pair is a certificate with its chain, and its private key, in PEM.

@@ -106,3 +106,16 @@ func unhex(high, low byte) (byte, bool) {
 func unreserved(c byte) bool {
 	return 'a' <= c|0x20 && c|0x20 <= 'z' || '0' <= c && c <= '9' || strings.IndexByte("-._~", c) >= 0
 }
+
+// TakesChallenges reports whether a route is for the paths of challenges among others.
+func (r Route) TakesChallenges() bool {
+	switch r.Match {
+	case Default:
+		return true
+	case Prefix:
+		return r.Path == "/" || strings.HasPrefix(challenges, r.Path+"/")
+	case TextPrefix:
+		return strings.HasPrefix(challenges, r.Path)
+	}
+	return false
+}

@@ -3,7 +3,6 @@ package ingress
 import (
 	"bytes"
 	"reflect"
-	"strings"
 
 	"github.com/kubernetes-traffic-manager/traffic/xds/mesh"
 )
@@ -106,13 +105,8 @@ func (g *Gateway) replaceHost(name string, previous, next *Host) {
 	if previous != nil && next != nil {
 		return
 	}
-	// Whether there is a host decides which host answers for a domain.
+	// A wildcard's certificate is for the hosts that there are.
 	g.touchCertificateOf(name)
-	if strings.HasPrefix(name, "*.") {
-		for host := range g.below[name] {
-			g.touchCertificateOf(host)
-		}
-	}
 	g.place(name)
 }
 

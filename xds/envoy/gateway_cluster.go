@@ -1,0 +1,72 @@
+package envoy
+
+import (
+	"fmt"
+
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
+	upstreamsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
+	"google.golang.org/protobuf/types/known/anypb"
+
+	"github.com/kubernetes-traffic-manager/traffic/xds/ingress"
+	"github.com/kubernetes-traffic-manager/traffic/xds/label"
+	"github.com/kubernetes-traffic-manager/traffic/xds/mesh"
+)
+
+// backendName names the cluster of a backend and its endpoints. It is that of the port's cluster in sidecars, which have
+// other resources: users' queries are the same for both. A backend that is spoken to in another way is another cluster.
+func backendName(k ingress.BackendKey) string {
+	name := fmt.Sprintf("%d|%s|%s", k.Port, k.Service.Namespace, k.Service.Name)
+	if k.Upstream != label.UpstreamHTTP {
+		name += "|" + k.Upstream.String()
+	}
+	return name + ".outbound"
+}
+
+// backendCluster has the gateway pick an endpoint.
+func (g *Gateway) backendCluster(k ingress.BackendKey, p mesh.Port) (*clusterv3.Cluster, error) {
+	c := g.translator.connection(backendName(k), p)
+	toEndpoints(c, p)
+	c.TypedExtensionProtocolOptions = g.upstream[k.Upstream]
+	if k.Upstream == label.UpstreamHTTPS {
+		config, err := pack(&tlsv3.UpstreamTlsContext{})
+		if err != nil {
+			return nil, err
+		}
+		c.TransportSocket = &corev3.TransportSocket{
+			Name: "envoy.transport_sockets.tls", ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: config},
+		}
+	}
+	return c, nil
+}
+
+// gatewayUpstreams says how the gateway speaks to endpoints: whatever its client speaks, a server gets what it knows.
+func gatewayUpstreams() (map[label.Upstream]map[string]*anypb.Any, error) {
+	http1, http2 := &corev3.Http1ProtocolOptions{}, http2Options()
+	explicit := &upstreamsv3.HttpProtocolOptions_ExplicitHttpConfig{
+		ProtocolConfig: &upstreamsv3.HttpProtocolOptions_ExplicitHttpConfig_HttpProtocolOptions{HttpProtocolOptions: http1},
+	}
+	explicit2 := &upstreamsv3.HttpProtocolOptions_ExplicitHttpConfig{
+		ProtocolConfig: &upstreamsv3.HttpProtocolOptions_ExplicitHttpConfig_Http2ProtocolOptions{Http2ProtocolOptions: http2},
+	}
+	packed := map[label.Upstream]map[string]*anypb.Any{}
+	for upstream, o := range map[label.Upstream]*upstreamsv3.HttpProtocolOptions{
+		label.UpstreamHTTP:  {UpstreamProtocolOptions: &upstreamsv3.HttpProtocolOptions_ExplicitHttpConfig_{ExplicitHttpConfig: explicit}},
+		label.UpstreamHTTP2: {UpstreamProtocolOptions: &upstreamsv3.HttpProtocolOptions_ExplicitHttpConfig_{ExplicitHttpConfig: explicit2}},
+		// What the endpoint prefers, by ALPN, under the name that the client asked for.
+		label.UpstreamHTTPS: {
+			UpstreamHttpProtocolOptions: &corev3.UpstreamHttpProtocolOptions{AutoSni: true},
+			UpstreamProtocolOptions: &upstreamsv3.HttpProtocolOptions_AutoConfig{AutoConfig: &upstreamsv3.HttpProtocolOptions_AutoHttpConfig{
+				HttpProtocolOptions: http1, Http2ProtocolOptions: http2,
+			}},
+		},
+	} {
+		config, err := pack(o)
+		if err != nil {
+			return nil, err
+		}
+		packed[upstream] = map[string]*anypb.Any{"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": config}
+	}
+	return packed, nil
+}

@@ -1,0 +1,188 @@
+package envoy
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	inspectorv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/listener/tls_inspector/v3"
+	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
+	resourcev3 "github.com/envoyproxy/go-control-plane/pkg/resource/v3"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/kubernetes-traffic-manager/traffic/xds/ingress"
+	"github.com/kubernetes-traffic-manager/traffic/xds/mesh"
+)
+
+// Names of the gateway's listeners and RouteConfigurations.
+const (
+	plainName          = "http"
+	secureListenerName = "https"
+	// defaultName cannot be a Secret's: those have a namespace and a name.
+	defaultName = "https/default"
+)
+
+// handshakeTimeout is for a client to become one that speaks TLS.
+const handshakeTimeout = 10 * time.Second
+
+// A TLSVersion is the lowest that clients may speak.
+type TLSVersion string
+
+// The values of TLSVersion.
+const (
+	TLS12 TLSVersion = "1.2"
+	TLS13 TLSVersion = "1.3"
+)
+
+// Set parses the value of a flag.
+func (v *TLSVersion) Set(text string) error {
+	switch value := TLSVersion(text); value {
+	case TLS12, TLS13:
+		*v = value
+		return nil
+	}
+	return fmt.Errorf("TLS version %q is not %s or %s", text, TLS12, TLS13)
+}
+
+func (v *TLSVersion) String() string { return string(*v) }
+
+// A gatewayCertificate is a Certificate with the filter chain that was made of it.
+type gatewayCertificate struct {
+	*ingress.Certificate
+	chain *listenerv3.FilterChain
+}
+
+// certificateName names a certificate's Secret resource.
+func certificateName(secret mesh.Object) string { return secret.Namespace + "/" + secret.Name }
+
+// secureName names its RouteConfiguration and its connection manager.
+func secureName(certificate string) string { return "https/" + certificate }
+
+func sdsSecret(name string, pair ingress.Pair) *tlsv3.Secret {
+	inline := func(text []byte) *corev3.DataSource {
+		return &corev3.DataSource{Specifier: &corev3.DataSource_InlineBytes{InlineBytes: text}}
+	}
+	return &tlsv3.Secret{Name: name, Type: &tlsv3.Secret_TlsCertificate{TlsCertificate: &tlsv3.TlsCertificate{
+		CertificateChain: inline(pair.Chain), PrivateKey: inline(pair.Key),
+	}}}
+}
+
+// address is where the gateway binds a port.
+func (g *Gateway) address(port uint16) *corev3.Address {
+	socket := &corev3.SocketAddress{Address: "0.0.0.0", PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: uint32(port)}}
+	if g.config.IPv6 {
+		socket.Address, socket.Ipv4Compat = "::", true
+	}
+	return &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: socket}}
+}
+
+// plainListener is there from the start, and stays as it is.
+func (a *application) plainListener() {
+	if _, there := a.held[Key{resourcev3.ListenerType, plainName}]; there {
+		return
+	}
+	manager, err := pack(a.gatewayManager(plainName))
+	if err != nil {
+		a.fail(mesh.Object{}, plainName, err)
+		return
+	}
+	a.put(NewResource(mesh.Object{}, plainName, &listenerv3.Listener{
+		Name: plainName, Address: a.address(a.config.HTTPPort), StatPrefix: gatewayStatPrefix,
+		TrafficDirection: corev3.TrafficDirection_INBOUND,
+		FilterChains: []*listenerv3.FilterChain{{Filters: []*listenerv3.Filter{{
+			Name: connectionManager, ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: manager},
+		}}}},
+	}))
+}
+
+const connectionManager = "envoy.filters.network.http_connection_manager"
+
+// secureListener is there while there is a certificate: a listener without a filter chain is none. A client that asks for an
+// unknown host, or for none, gets the default certificate; without one the handshake fails, since no certificate could be
+// right, and a wrong one would only tell that the gateway is here.
+func (a *application) secureListener() {
+	key := Key{resourcev3.ListenerType, secureListenerName}
+	inspector, err := pack(&inspectorv3.TlsInspector{})
+	if err != nil {
+		a.fail(mesh.Object{}, secureListenerName, err)
+		return
+	}
+	l := &listenerv3.Listener{
+		Name: secureListenerName, Address: a.address(a.config.HTTPSPort), StatPrefix: gatewayStatPrefix,
+		TrafficDirection: corev3.TrafficDirection_INBOUND,
+		ListenerFilters: []*listenerv3.ListenerFilter{{
+			Name: "envoy.filters.listener.tls_inspector", ConfigType: &listenerv3.ListenerFilter_TypedConfig{TypedConfig: inspector},
+		}},
+	}
+	for _, secret := range slices.SortedFunc(maps.Keys(a.certificates), mesh.Object.Compare) {
+		c := a.certificates[secret]
+		if len(c.Hosts) > 0 {
+			l.FilterChains = append(l.FilterChains, a.chain(c))
+		}
+		if secret == a.config.DefaultCertificate {
+			l.DefaultFilterChain = a.newChain(certificateName(secret), defaultName, nil)
+		}
+	}
+	if len(l.FilterChains) == 0 && l.DefaultFilterChain == nil {
+		a.remove(key)
+		return
+	}
+	a.put(NewResource(mesh.Object{}, secureListenerName, l))
+}
+
+// chain returns the filter chain of a certificate, and sees to its connection manager.
+func (a *application) chain(c *gatewayCertificate) *listenerv3.FilterChain {
+	if c.chain == nil {
+		name := certificateName(c.Secret)
+		c.chain = a.newChain(name, secureName(name), c.Hosts)
+	}
+	return c.chain
+}
+
+func (a *application) newChain(certificate, manager string, hosts []string) *listenerv3.FilterChain {
+	config, err := pack(a.gatewayManager(manager))
+	if err != nil {
+		a.fail(mesh.Object{}, manager, err)
+		return nil
+	}
+	a.put(NewResource(mesh.Object{}, manager, &corev3.TypedExtensionConfig{Name: manager, TypedConfig: config}))
+	context, err := pack(a.tlsContext(certificate))
+	if err != nil {
+		a.fail(mesh.Object{}, manager, err)
+		return nil
+	}
+	chain := &listenerv3.FilterChain{
+		Name: manager,
+		Filters: []*listenerv3.Filter{{Name: manager, ConfigType: &listenerv3.Filter_ConfigDiscovery{
+			ConfigDiscovery: &corev3.ExtensionConfigSource{ConfigSource: ads(), TypeUrls: []string{config.GetTypeUrl()}},
+		}}},
+		TransportSocket: &corev3.TransportSocket{
+			Name: "envoy.transport_sockets.tls", ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: context},
+		},
+		TransportSocketConnectTimeout: durationpb.New(handshakeTimeout),
+	}
+	if len(hosts) > 0 {
+		chain.FilterChainMatch = &listenerv3.FilterChainMatch{ServerNames: hosts}
+	}
+	return chain
+}
+
+// tlsContext leaves to Envoy what nobody decided: TLS 1.2 and up, with ciphers that have forward secrecy and are
+// authenticated.
+func (g *Gateway) tlsContext(certificate string) *tlsv3.DownstreamTlsContext {
+	context := &tlsv3.CommonTlsContext{
+		AlpnProtocols:                  []string{"h2", "http/1.1"},
+		TlsCertificateSdsSecretConfigs: []*tlsv3.SdsSecretConfig{{Name: certificate, SdsConfig: ads()}},
+	}
+	if g.config.MinimumTLS == TLS13 || len(g.config.Ciphers) > 0 {
+		context.TlsParams = &tlsv3.TlsParameters{CipherSuites: g.config.Ciphers}
+		if g.config.MinimumTLS == TLS13 {
+			context.TlsParams.TlsMinimumProtocolVersion = tlsv3.TlsParameters_TLSv1_3
+			context.TlsParams.TlsMaximumProtocolVersion = tlsv3.TlsParameters_TLSv1_3
+		}
+	}
+	return &tlsv3.DownstreamTlsContext{CommonTlsContext: context}
+}

@@ -1,0 +1,106 @@
+package envoy
+
+import (
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	bufferv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/buffer/v3"
+	rbacv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/rbac/v3"
+	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+)
+
+// gatewayStatPrefix is an interface: users' queries name it.
+const gatewayStatPrefix = "traffic-ingress"
+
+// The limits are those of Envoy's "Configuring Envoy as an edge proxy", but for the buffer of a connection: a request can be
+// tried again only as far as it is held, and the labels promise that of 1 MiB.
+const (
+	gatewayHeadersTimeout = 10 * time.Second
+	gatewayStreamIdle     = 5 * time.Minute
+	gatewayIdle           = time.Hour
+	gatewayStreams        = 100
+	gatewayStreamWindow   = 64 << 10
+	gatewayWindow         = 1 << 20
+)
+
+// gatewayManager reads the requests of strangers.
+func (g *Gateway) gatewayManager(route string) *hcmv3.HttpConnectionManager {
+	return &hcmv3.HttpConnectionManager{
+		StatPrefix: gatewayStatPrefix,
+		RouteSpecifier: &hcmv3.HttpConnectionManager_Rds{Rds: &hcmv3.Rds{
+			ConfigSource: ads(), RouteConfigName: route,
+		}},
+		GenerateRequestId: wrapperspb.Bool(g.translator.tracing != nil),
+		Tracing:           g.reports(),
+		HttpFilters:       g.httpFilters,
+		AccessLog:         g.translator.httpLog,
+		UpgradeConfigs:    []*hcmv3.HttpConnectionManager_UpgradeConfig{{UpgradeType: "websocket"}},
+
+		// What is matched is what is sent on, so that no other spelling of a path gets by a rule.
+		NormalizePath:                wrapperspb.Bool(true),
+		MergeSlashes:                 true,
+		PathWithEscapedSlashesAction: hcmv3.HttpConnectionManager_UNESCAPE_AND_REDIRECT,
+		StripTrailingHostDot:         true,
+		UseRemoteAddress:             wrapperspb.Bool(true),
+		XffNumTrustedHops:            g.config.TrustedHops,
+		InternalAddressConfig:        &hcmv3.HttpConnectionManager_InternalAddressConfig{},
+		ServerHeaderTransformation:   hcmv3.HttpConnectionManager_PASS_THROUGH,
+		RequestHeadersTimeout:        durationpb.New(gatewayHeadersTimeout),
+		StreamIdleTimeout:            durationpb.New(gatewayStreamIdle),
+		CommonHttpProtocolOptions: &corev3.HttpProtocolOptions{
+			IdleTimeout: durationpb.New(gatewayIdle),
+			// Some servers take "_" for "-": a client could set a header that the gateway guards.
+			HeadersWithUnderscoresAction: corev3.HttpProtocolOptions_REJECT_REQUEST,
+		},
+		Http2ProtocolOptions: &corev3.Http2ProtocolOptions{
+			MaxConcurrentStreams:        wrapperspb.UInt32(gatewayStreams),
+			InitialStreamWindowSize:     wrapperspb.UInt32(gatewayStreamWindow),
+			InitialConnectionWindowSize: wrapperspb.UInt32(gatewayWindow),
+		},
+	}
+}
+
+// reports is the way to the collector. All hosts share a connection manager, so that it samples nothing but on routes whose
+// Service asks for it.
+func (g *Gateway) reports() *hcmv3.HttpConnectionManager_Tracing {
+	if g.translator.tracing == nil {
+		return nil
+	}
+	none := &typev3.Percent{}
+	return &hcmv3.HttpConnectionManager_Tracing{
+		Provider: g.translator.tracing.manager.GetProvider(), ClientSampling: none, RandomSampling: none,
+	}
+}
+
+const (
+	bufferFilter = "envoy.filters.http.buffer"
+	rbacFilter   = "envoy.filters.http.rbac"
+)
+
+// gatewayFilters holds from the start every filter that an annotation turns on for a route. Until then each is disabled.
+func gatewayFilters() ([]*hcmv3.HttpFilter, error) {
+	var list []*hcmv3.HttpFilter
+	for _, f := range []struct {
+		name     string
+		config   proto.Message
+		disabled bool
+	}{
+		{rbacFilter, &rbacv3.RBAC{}, true},
+		{bufferFilter, &bufferv3.Buffer{MaxRequestBytes: wrapperspb.UInt32(1)}, true},
+		{"envoy.filters.http.router", &routerv3.Router{SuppressEnvoyHeaders: true}, false},
+	} {
+		config, err := pack(f.config)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, &hcmv3.HttpFilter{
+			Name: f.name, ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: config}, Disabled: f.disabled,
+		})
+	}
+	return list, nil
+}

@@ -1,0 +1,337 @@
+package envoy
+
+import (
+	"fmt"
+	"maps"
+	"net/http"
+	"regexp"
+	"slices"
+	"strings"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	rbacconfigv3 "github.com/envoyproxy/go-control-plane/envoy/config/rbac/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	bufferv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/buffer/v3"
+	rbacv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/rbac/v3"
+	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+	resourcev3 "github.com/envoyproxy/go-control-plane/pkg/resource/v3"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/kubernetes-traffic-manager/traffic/xds/ingress"
+	"github.com/kubernetes-traffic-manager/traffic/xds/label"
+	"github.com/kubernetes-traffic-manager/traffic/xds/mesh"
+)
+
+// A gatewayHost is a Host with what was made of it: its virtual host for plain requests, marshalled, so that an edit of one
+// host does not marshal all of them; and that of the default certificate.
+type gatewayHost struct {
+	*ingress.Host
+	plain, unnamed []byte
+}
+
+func (g *Gateway) newHost(h *ingress.Host) (*gatewayHost, error) {
+	plain, err := g.virtualHost(h, plainRequest)
+	if err != nil {
+		return nil, err
+	}
+	made := &gatewayHost{Host: h, plain: plain}
+	switch {
+	case g.config.DefaultCertificate == (mesh.Object{}):
+	case h.Secure:
+		made.unnamed, err = misdirected(domain(h.Name))
+	default:
+		made.unnamed, err = g.virtualHost(h, secureRequest)
+	}
+	return made, err
+}
+
+// misdirected marshals a virtual host for what belongs to another certificate's connections (RFC 9110, section 7.4).
+func misdirected(domain string) ([]byte, error) {
+	return proto.MarshalOptions{Deterministic: true}.Marshal(&routev3.VirtualHost{
+		Name: domain, Domains: []string{domain}, Routes: []*routev3.Route{answer(nil, http.StatusMisdirectedRequest)},
+	})
+}
+
+// domain is how Envoy names a host.
+func domain(host string) string {
+	if host == "" {
+		return "*"
+	}
+	return host
+}
+
+// A requestKind says how a request came.
+type requestKind bool
+
+const (
+	plainRequest  requestKind = false
+	secureRequest requestKind = true
+)
+
+// virtualHost marshals what a host answers.
+func (g *Gateway) virtualHost(h *ingress.Host, kind requestKind) ([]byte, error) {
+	domain := domain(h.Name)
+	v := &routev3.VirtualHost{Name: domain, Domains: []string{domain}}
+	var guard []*routev3.HeaderMatcher
+	if strings.HasPrefix(domain, "*.") {
+		guard = oneLabel(domain)
+	}
+	for _, r := range h.Routes {
+		routes, err := g.routes(h, r, guard, kind)
+		if err != nil {
+			return nil, err
+		}
+		v.Routes = append(v.Routes, routes...)
+	}
+	if guard != nil {
+		if err := g.addDeeper(v, h, guard, kind); err != nil {
+			return nil, err
+		}
+	}
+	if err := v.ValidateAll(); err != nil {
+		return nil, fmt.Errorf("virtual host %s: %w", domain, err)
+	}
+	return proto.MarshalOptions{Deterministic: true}.Marshal(v)
+}
+
+// addDeeper answers for the names that Envoy's wildcard is for, too, and Kubernetes' is not.
+func (g *Gateway) addDeeper(v *routev3.VirtualHost, h *ingress.Host, guard []*routev3.HeaderMatcher, kind requestKind) error {
+	if kind == secureRequest {
+		v.Routes = append(v.Routes, answer(guard, http.StatusNotFound), answer(nil, http.StatusMisdirectedRequest))
+		return nil
+	}
+	if len(h.Deeper) == 0 {
+		return nil
+	}
+	v.Routes = append(v.Routes, answer(guard, http.StatusNotFound))
+	for _, r := range h.Deeper {
+		routes, err := g.routes(&ingress.Host{}, r, nil, kind)
+		if err != nil {
+			return err
+		}
+		v.Routes = append(v.Routes, routes...)
+	}
+	return nil
+}
+
+// oneLabel matches hosts with one label in place of the wildcard's star: Envoy's own stands for several.
+func oneLabel(wildcard string) []*routev3.HeaderMatcher {
+	return []*routev3.HeaderMatcher{{
+		Name: ":authority",
+		HeaderMatchSpecifier: &routev3.HeaderMatcher_StringMatch{StringMatch: &matcherv3.StringMatcher{
+			MatchPattern: &matcherv3.StringMatcher_SafeRegex{SafeRegex: &matcherv3.RegexMatcher{
+				Regex: `(?i)[^.:]+` + regexp.QuoteMeta(strings.TrimPrefix(wildcard, "*")) + `(:[0-9]+)?`,
+			}},
+		}},
+	}}
+}
+
+// answer matches everything that the guard lets pass.
+func answer(guard []*routev3.HeaderMatcher, status uint32) *routev3.Route {
+	return &routev3.Route{
+		Match:  &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/"}, Headers: guard},
+		Action: &routev3.Route_DirectResponse{DirectResponse: &routev3.DirectResponseAction{Status: status}},
+	}
+}
+
+// acmeChallenges begins the paths that are never redirected (RFC 8555, section 8.3).
+const acmeChallenges = "/.well-known/acme-challenge/"
+
+// routes are those of one rule: its own, and before it another for challenges where it redirects them.
+func (g *Gateway) routes(h *ingress.Host, r ingress.Route, guard []*routev3.HeaderMatcher, kind requestKind) ([]*routev3.Route, error) {
+	forward, err := g.forward(r)
+	if err != nil {
+		return nil, err
+	}
+	forward.Match = match(r, guard)
+	if kind == secureRequest || !h.Secure || r.Options.NoRedirect || r.IsChallenge() {
+		return []*routev3.Route{forward}, nil
+	}
+	redirect := &routev3.Route{Match: match(r, guard), Action: toHTTPS(h.Name)}
+	if !r.TakesChallenges() {
+		return []*routev3.Route{redirect}, nil
+	}
+	forward.Match = &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: acmeChallenges}, Headers: guard}
+	return []*routev3.Route{forward, redirect}, nil
+}
+
+// toHTTPS keeps method and body. A host that is known is written out, without the port of the plain request.
+func toHTTPS(host string) *routev3.Route_Redirect {
+	redirect := &routev3.RedirectAction{
+		SchemeRewriteSpecifier: &routev3.RedirectAction_HttpsRedirect{HttpsRedirect: true},
+		ResponseCode:           routev3.RedirectAction_PERMANENT_REDIRECT,
+	}
+	if host != "" && !strings.HasPrefix(host, "*") {
+		redirect.HostRedirect = host
+	}
+	return &routev3.Route_Redirect{Redirect: redirect}
+}
+
+func match(r ingress.Route, guard []*routev3.HeaderMatcher) *routev3.RouteMatch {
+	m := &routev3.RouteMatch{Headers: guard}
+	switch {
+	case r.Match == ingress.Exact:
+		m.PathSpecifier = &routev3.RouteMatch_Path{Path: r.Path}
+	case r.Match == ingress.Default:
+		m.PathSpecifier = &routev3.RouteMatch_Prefix{Prefix: "/"}
+	case r.Match == ingress.Prefix && r.Path != "/":
+		m.PathSpecifier = &routev3.RouteMatch_PathSeparatedPrefix{PathSeparatedPrefix: r.Path}
+	default:
+		m.PathSpecifier = &routev3.RouteMatch_Prefix{Prefix: r.Path}
+	}
+	return m
+}
+
+// forward sends requests to the backend of a rule.
+func (g *Gateway) forward(r ingress.Route) (*routev3.Route, error) {
+	if r.Backend == (ingress.BackendKey{}) {
+		return answer(nil, http.StatusServiceUnavailable), nil
+	}
+	routes, err := routesTo(backendName(r.Backend), r.Settings)
+	if err != nil {
+		return nil, err
+	}
+	route := routes[0]
+	if route.TypedPerFilterConfig, err = optionFilters(r.Options); err != nil {
+		return nil, err
+	}
+	if r.Settings.Tracing.Enabled && g.translator.tracing != nil {
+		if route.Tracing = sampling(r.Settings.Tracing); route.Tracing == nil {
+			route.Tracing = &routev3.Tracing{RandomSampling: &typev3.FractionalPercent{Numerator: 100}}
+		}
+	} else {
+		route.Tracing = nil
+	}
+	return route, nil
+}
+
+// optionFilters turns filters on for a route.
+func optionFilters(o label.IngressSettings) (map[string]*anypb.Any, error) {
+	filters := map[string]*anypb.Any{}
+	if o.MaxBody > 0 {
+		config, err := pack(&bufferv3.BufferPerRoute{Override: &bufferv3.BufferPerRoute_Buffer{
+			Buffer: &bufferv3.Buffer{MaxRequestBytes: wrapperspb.UInt32(o.MaxBody)},
+		}})
+		if err != nil {
+			return nil, err
+		}
+		filters[bufferFilter] = config
+	}
+	if o.Restricted {
+		config, err := pack(&rbacv3.RBACPerRoute{Rbac: &rbacv3.RBAC{Rules: sources(o)}})
+		if err != nil {
+			return nil, err
+		}
+		filters[rbacFilter] = config
+	}
+	if len(filters) == 0 {
+		return nil, nil
+	}
+	return filters, nil
+}
+
+// sources lets in whom the client's address allows, as it is after trusted hops; without a policy, nobody.
+func sources(o label.IngressSettings) *rbacconfigv3.RBAC {
+	rules := &rbacconfigv3.RBAC{Action: rbacconfigv3.RBAC_ALLOW}
+	if len(o.Sources) == 0 {
+		return rules
+	}
+	policy := &rbacconfigv3.Policy{Permissions: []*rbacconfigv3.Permission{{Rule: &rbacconfigv3.Permission_Any{Any: true}}}}
+	for _, prefix := range o.Sources {
+		policy.Principals = append(policy.Principals, &rbacconfigv3.Principal{Identifier: &rbacconfigv3.Principal_RemoteIp{
+			RemoteIp: &corev3.CidrRange{AddressPrefix: prefix.Addr().String(), PrefixLen: wrapperspb.UInt32(uint32(prefix.Bits()))},
+		}})
+	}
+	rules.Policies = map[string]*rbacconfigv3.Policy{"sources": policy}
+	return rules
+}
+
+// plainRoutes is the RouteConfiguration of plain requests, put together from its virtual hosts.
+func (g *Gateway) plainRoutes() Resource {
+	c := newRouteConfiguration(plainName)
+	for _, name := range slices.Sorted(maps.Keys(g.hosts)) {
+		c.add(g.hosts[name].plain)
+	}
+	return c.resource(mesh.Object{})
+}
+
+// defaultRoutes is that of the default certificate: of hosts without their own.
+func (a *application) defaultRoutes() {
+	if !a.plainDirty && len(a.certificatesDirty) == 0 {
+		return
+	}
+	c := newRouteConfiguration(defaultName)
+	for _, name := range slices.Sorted(maps.Keys(a.hosts)) {
+		c.add(a.hosts[name].unnamed)
+	}
+	a.put(c.resource(mesh.Object{}), nil)
+}
+
+// secureRoutes is the RouteConfiguration of a certificate. Whatever else a connection is asked for is misdirected, known or
+// not: to tell them apart, each would have to have all hosts.
+func (a *application) secureRoutes(secret mesh.Object) {
+	certificate := a.certificates[secret]
+	if certificate == nil {
+		return
+	}
+	name := secureName(certificateName(secret))
+	c := newRouteConfiguration(name)
+	for _, domain := range certificate.Domains {
+		host := &ingress.Host{Name: domain}
+		if h := a.hosts[domain]; h != nil {
+			host = h.Host
+		}
+		text, err := a.virtualHost(host, secureRequest)
+		if err != nil {
+			a.fail(secret, domain, err)
+			return
+		}
+		c.add(text)
+	}
+	text, err := misdirected("*")
+	if err != nil {
+		a.fail(secret, name, err)
+		return
+	}
+	c.add(text)
+	a.put(c.resource(secret), nil)
+}
+
+// A routeConfiguration is a RouteConfiguration in the making, from virtual hosts that are marshalled already.
+type routeConfiguration struct {
+	name  string
+	value []byte
+}
+
+// Field numbers of envoy.config.route.v3.RouteConfiguration.
+const (
+	nameField        = 1
+	virtualHostField = 2
+	ignorePortField  = 14
+)
+
+func newRouteConfiguration(name string) *routeConfiguration {
+	c := &routeConfiguration{name: name}
+	c.value = protowire.AppendTag(c.value, nameField, protowire.BytesType)
+	c.value = protowire.AppendString(c.value, name)
+	// A client that came to another port names it in its Host.
+	c.value = protowire.AppendTag(c.value, ignorePortField, protowire.VarintType)
+	c.value = protowire.AppendVarint(c.value, protowire.EncodeBool(true))
+	return c
+}
+
+func (c *routeConfiguration) add(virtualHost []byte) {
+	if virtualHost == nil {
+		return
+	}
+	c.value = protowire.AppendTag(c.value, virtualHostField, protowire.BytesType)
+	c.value = protowire.AppendBytes(c.value, virtualHost)
+}
+
+func (c *routeConfiguration) resource(owner mesh.Object) Resource {
+	return marshalled(owner, c.name, resourcev3.RouteType, c.value)
+}
