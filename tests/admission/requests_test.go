@@ -65,9 +65,9 @@ func (c *cluster) whichRequestsAreSent(t *testing.T) {
 		{what: "one that joins twice", namespace: "joined", object: pod("both", on, ""), want: []string{in, warn}},
 		{what: "one with a slip", namespace: "joined", object: pod("slip", yes, ""), want: []string{in, warn}},
 		{what: "a slip alone", object: pod("slip", yes, ""), want: []string{warn}},
-		{what: "kube-system", namespace: "kube-system", object: pod("labelled", on, "")},
-		{what: "the release itself", namespace: "traffic-system", object: pod("labelled", on, "")},
-		{what: "cert-manager", namespace: "cert-manager", object: pod("labelled", on, "")},
+		{what: "kube-system", namespace: "kube-system", object: pod("labelled", on, ""), want: []string{warn}},
+		{what: "the release itself", namespace: "traffic-system", object: pod("labelled", on, ""), want: []string{warn}},
+		{what: "cert-manager", namespace: "cert-manager", object: pod("labelled", on, ""), want: []string{warn}},
 
 		{what: "a deployment", object: deployment},
 		{what: "its label", update: "Deployment/web", patch: `{metadata: {labels: {traffic.envoy.enabled: "true"}}}`, want: []string{warn, load}},
@@ -84,12 +84,17 @@ func (c *cluster) whichRequestsAreSent(t *testing.T) {
 		{what: "a labelled daemon set", object: daemonSet, want: []string{warn, load}},
 		{what: "a job", object: job, want: []string{warn, load}},
 		{what: "a cron job", object: cronJob, want: []string{warn, load}},
-		{what: "a workload of the release", namespace: "traffic-system", object: daemonSet},
+		{what: "a workload of the release", namespace: "traffic-system", object: daemonSet, want: []string{warn}},
 
 		{what: "a service", object: service, want: []string{warn}},
 		{what: "its selector", update: "Service/web", patch: `{spec: {selector: {app: web}}}`},
 		{what: "its endpoints", object: slice},
 		{what: "a namespace", update: "Namespace/shop", patch: `{metadata: {labels: {traffic.envoy.enabled: "false"}}}`, want: []string{warn}},
+		{what: "a namespace that is never injected", update: "Namespace/kube-system", patch: `{metadata: {labels: {traffic.envoy.enabled: "true"}}}`, want: []string{warn}},
+		{what: "a prefix with a slip", update: "Service/web", patch: `{metadata: {labels: {traffic.port.80: null, trafic.port.80: http}}}`, want: []string{warn}},
+		{what: "the slip alone", object: strings.NewReplacer("web", "slip", "traffic", "Traffik").Replace(service), want: []string{warn}},
+		{what: "labels of others", object: strings.NewReplacer("web", "others", "traffic.port.80", "traefik.port.80").Replace(service)},
+		{what: "labels of others under a domain", object: strings.NewReplacer("web", "domain", "traffic.port.80", "trafic.example.com/port").Replace(service)},
 		{what: "another label of it", update: "Namespace/shop", patch: `{metadata: {annotations: {a: b}}}`},
 	} {
 		namespace := step.namespace

@@ -17,8 +17,12 @@ type Config struct {
 	Injector func() *inject.Injector
 	// CopyWorkloadLabel lets labels of workloads act on their pod templates.
 	CopyWorkloadLabel bool
-	Log               *slog.Logger
-	Metrics           prometheus.Registerer
+	// Collector says that there is one for what labels trace.
+	Collector bool
+	// NeverInjected are the namespaces whose pods are never sent here.
+	NeverInjected []string
+	Log           *slog.Logger
+	Metrics       prometheus.Registerer
 }
 
 // New returns the handler of InjectPath, WorkloadPath and WarnPath.
@@ -30,7 +34,7 @@ func New(c Config) http.Handler {
 	for path, handle := range map[string]func(*request) (answer, error){
 		InjectPath:   pods.answer,
 		WorkloadPath: workloads.answer,
-		WarnPath:     warnings{injector: c.Injector}.answer,
+		WarnPath:     warnings{injector: c.Injector, collector: c.Collector, neverInjected: c.NeverInjected}.answer,
 	} {
 		mux.Handle("POST "+path, reviewed(handle, m.on(path), c.Log))
 	}

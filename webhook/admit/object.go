@@ -22,6 +22,7 @@ type object struct {
 			} `json:"spec"`
 		} `json:"jobTemplate"`
 		label.ServiceSpec
+		label.PodSpec
 	} `json:"spec"`
 	// template is the pod template decoded, at the path; nil for what has none.
 	template *template
@@ -30,7 +31,17 @@ type object struct {
 
 type template struct {
 	Metadata *inject.Metadata `json:"metadata"`
+	Spec     label.PodSpec    `json:"spec"`
 	raw      jsontext.Value
+}
+
+// labels are the object's, and its pod template's if it has one.
+func (o *object) labels() []map[string]string {
+	all := []map[string]string{o.Metadata.Labels}
+	if o.template != nil && o.template.Metadata != nil {
+		all = append(all, o.template.Metadata.Labels)
+	}
+	return all
 }
 
 func decode(raw []byte) (*object, error) {

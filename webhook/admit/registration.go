@@ -113,12 +113,12 @@ func (r Registration) mutating(name, path string, rules ...admissionv1.RuleWithO
 	}
 }
 
-// Validating returns the entry that only gives warnings. It must never be in the way, so it fails open and fast.
+// Validating returns the entry that only gives warnings. It must never be in the way, so it fails open and fast. It sees every
+// namespace: whoever opts in where no pod is injected shall hear it.
 func (r Registration) Validating() []admissionv1.ValidatingWebhook {
-	begin := func(names, prefix string) string {
-		return names + ".orValue({}).exists(k, k.startsWith('" + prefix + "'))"
+	ours := func(labels string) string {
+		return labels + ".orValue({}).exists(k, k.startsWith('" + label.Prefix + "') || k.matches('" + label.Misspelling + "'))"
 	}
-	ours := func(labels string) string { return begin(labels, label.Prefix) }
 	return []admissionv1.ValidatingWebhook{{
 		Name:         "warn.traffic.envoy.io",
 		ClientConfig: r.client(WarnPath),
@@ -128,7 +128,6 @@ func (r Registration) Validating() []admissionv1.ValidatingWebhook {
 			rule(admissionv1.NamespacedScope, write, "batch", "jobs", "cronjobs"),
 			rule(admissionv1.NamespacedScope, write, "networking.k8s.io", "ingresses"),
 		},
-		NamespaceSelector:       r.namespaces(),
 		FailurePolicy:           new(admissionv1.Ignore),
 		MatchPolicy:             new(admissionv1.Equivalent),
 		SideEffects:             new(admissionv1.SideEffectClassNone),
@@ -137,7 +136,7 @@ func (r Registration) Validating() []admissionv1.ValidatingWebhook {
 		MatchConditions: []admissionv1.MatchCondition{
 			{
 				Name: "has-traffic-labels",
-				Expression: ours(celLabels) + " || " + ours(celTemplate) + " || " + begin(celAnnotations, inject.AnnotationPrefix) +
+				Expression: ours(celLabels) + " || " + ours(celTemplate) + " || " + celAnnotations + ".orValue({}).exists(k, k.startsWith('" + inject.AnnotationPrefix + "'))" +
 					" || (oldObject != null && " + ours(of("oldObject", celLabels)) + ")",
 			},
 			{

@@ -114,7 +114,10 @@ func send(t *testing.T, line string, old, object []byte) ([]txtar.File, []byte) 
 	}
 	i := injector(t)
 	current := func() *inject.Injector { return i }
-	handle := warnings{injector: current}.answer
+	if len(words) > 3 && strings.HasPrefix(words[3], "-n=") {
+		r.Namespace, words = strings.TrimPrefix(words[3], "-n="), words[:3]
+	}
+	handle := warnings{injector: current, neverInjected: []string{"kube-system"}}.answer
 	if words[0] == WorkloadPath {
 		handle = workloads{injector: current, copies: len(words) < 4, log: quiet}.answer
 	}

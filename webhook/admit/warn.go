@@ -13,7 +13,9 @@ import (
 
 // warnings answers WarnPath.
 type warnings struct {
-	injector func() *inject.Injector
+	injector      func() *inject.Injector
+	collector     bool
+	neverInjected []string
 }
 
 // answer says what the labels of an object do not do, and the labels and annotations of its pod template. Whoever changes
@@ -24,15 +26,17 @@ func (h warnings) answer(r *request) (answer, error) {
 		return answer{}, err
 	}
 	kind := label.Kind(r.Kind.Kind)
-	texts := h.about(kind, o)
+	texts := h.about(kind, r.Namespace, o)
 	if r.Operation == admissionv1.Update {
 		old, err := decode(r.OldObject)
 		if err != nil {
 			return answer{}, err
 		}
-		before := h.about(kind, old)
+		before := h.about(kind, r.Namespace, old)
 		texts = slices.DeleteFunc(texts, func(text string) bool { return slices.Contains(before, text) })
-		texts = append(texts, tooLate(kind, o, old)...)
+		if len(h.notInjected(kind, r.Namespace, o)) == 0 {
+			texts = append(texts, tooLate(kind, o, old)...)
+		}
 	}
 	if len(texts) == 0 {
 		return answer{result: "silent"}, nil
@@ -40,21 +44,51 @@ func (h warnings) answer(r *request) (answer, error) {
 	return answer{result: "warned", warnings: bounded(describe(kind, o), texts)}, nil
 }
 
-func (h warnings) about(kind label.Kind, o *object) []string {
+// about tells what is so of an object, however it came to be.
+func (h warnings) about(kind label.Kind, namespace string, o *object) []string {
 	settings, problems := label.Parse(kind, o.Metadata.Labels)
+	problems = append(problems, h.notInjected(kind, namespace, o)...)
+	problems = append(problems, label.Misspelt(o.Metadata.Labels)...)
+	if !h.collector {
+		problems = append(problems, settings.Untraced(o.Metadata.Labels)...)
+	}
 	if kind == label.Service {
 		_, shut := o.Spec.Opened(o.Metadata.Labels, settings)
 		problems = append(problems, shut...)
 	}
+	if kind == label.Pod {
+		problems = append(problems, o.Spec.Undeclared(o.Metadata.Labels, settings, inject.ProxyContainer)...)
+	}
 	texts := sentences("", problems)
 	if o.template != nil && o.template.Metadata != nil {
-		_, problems := label.Parse(label.Pod, o.template.Metadata.Labels)
+		settings, problems := label.Parse(label.Pod, o.template.Metadata.Labels)
+		problems = append(problems, label.Misspelt(o.template.Metadata.Labels)...)
+		problems = append(problems, o.template.Spec.Undeclared(o.template.Metadata.Labels, settings, inject.ProxyContainer)...)
+		if !h.collector {
+			problems = append(problems, settings.Untraced(o.template.Metadata.Labels)...)
+		}
 		texts = append(texts, sentences("pod template: ", problems)...)
 		for _, text := range h.injector().Annotations(o.template.Metadata.Annotations) {
 			texts = append(texts, "pod template: "+text)
 		}
 	}
 	return texts
+}
+
+// notInjected tells of an object that opts in where no pod is injected. A workload may do so in its pod template.
+func (h warnings) notInjected(kind label.Kind, namespace string, o *object) []label.Problem {
+	if kind == label.Namespace {
+		namespace = o.Metadata.Name
+	}
+	if !slices.Contains(h.neverInjected, namespace) {
+		return nil
+	}
+	for _, labels := range o.labels() {
+		if settings, _ := label.Parse(label.Pod, labels); settings.Enabled != nil && *settings.Enabled {
+			return []label.Problem{label.NeverInjected(namespace, labels[label.EnabledKey])}
+		}
+	}
+	return nil
 }
 
 func sentences(prefix string, problems []label.Problem) []string {

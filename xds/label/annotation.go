@@ -110,6 +110,9 @@ func withWrong(a IngressAnnotation, wrong func(*IngressSettings) string) Ingress
 	return a
 }
 
+// IsIngressAnnotation reports whether an annotation is one of ours, known or not.
+func IsIngressAnnotation(key string) bool { return strings.HasPrefix(key, IngressPrefix) }
+
 // ParseIngress reads the annotations of an Ingress. An empty value counts as absent. Problems are sorted by key.
 func ParseIngress(annotations map[string]string) (IngressSettings, []Problem) {
 	var (

@@ -90,6 +90,25 @@ func (s Settings) lacks(key string, labels map[string]string) (missing, reason s
 	return "", ""
 }
 
+// Untraced tells of labels by which requests are to be traced, for where no collector is configured.
+func (s Settings) Untraced(labels map[string]string) []Problem {
+	if !s.Tracing.Enabled {
+		return nil
+	}
+	return []Problem{{
+		Key: TracingKey, Value: labels[TracingKey],
+		Reason:  "no collector is configured: set tracing.address in the chart's values",
+		InForce: "nothing",
+	}}
+}
+
+// NeverInjected tells of a label that opts in where the webhook never gets a pod: in a namespace on which it depends itself.
+func NeverInjected(namespace, value string) Problem {
+	return Problem{
+		Key: EnabledKey, Value: value, Reason: "pods of namespace " + namespace + " are never injected", InForce: "pods without Envoy",
+	}
+}
+
 // list joins words as a sentence does: a, b and c.
 func list[T fmt.Stringer](things []T, last string) string {
 	words := make([]string, len(things))

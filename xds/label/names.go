@@ -28,6 +28,7 @@ const (
 	abortStatusKey     = "traffic.fault.abort.status"
 	abortPercentageKey = "traffic.fault.abort.percentage"
 	samplingKey        = "traffic.tracing.sampling"
+	retriesPrefix      = "traffic.retries."
 	serverErrorKey     = "traffic.retries.5xx"
 	maxRetriesKey      = "traffic.retries.max"
 )

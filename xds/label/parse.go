@@ -102,7 +102,24 @@ func unknown(key, value string) Problem {
 	if near := nearest(key); near != "" {
 		p.Reason += ", did you mean " + near + "?"
 	}
+	if strings.HasPrefix(key, retriesPrefix) {
+		p.Reason += " (" + retriesPrefix + " is followed by " + list(conditions(), "or") + ")"
+	}
 	return p
+}
+
+// A condition is what ends a key of retries.
+type condition string
+
+func (c condition) String() string { return string(c) }
+
+func conditions() (all []condition) {
+	for _, entry := range Table {
+		if end, ok := strings.CutPrefix(entry.Name, retriesPrefix); ok {
+			all = append(all, condition(end))
+		}
+	}
+	return all
 }
 
 // trafficKeys returns the keys of our labels that have a value, sorted.

@@ -108,12 +108,16 @@ func TestParse(t *testing.T) {
 		{
 			name:   "a slip of the pen is answered with the nearest key",
 			kind:   Service,
-			labels: map[string]string{"traffic.ports.9080": "http", "traffic.prot.web": "http", "traffic.envoi.enable": "true", "traffic.colour": "red"},
+			labels: map[string]string{"traffic.ports.9080": "http", "traffic.prot.web": "http", "traffic.envoi.enable": "true", "traffic.colour": "red", "traffic.retries.4xx": "3"},
 			problems: []Problem{
 				{Key: "traffic.colour", Value: "red", Reason: "no such label", InForce: "nothing"},
 				{Key: "traffic.envoi.enable", Value: "true", Reason: "no such label, did you mean traffic.envoy.enabled?", InForce: "nothing"},
 				{Key: "traffic.ports.9080", Value: "http", Reason: "no such label, did you mean traffic.port.9080?", InForce: "nothing"},
 				{Key: "traffic.prot.web", Value: "http", Reason: "no such label", InForce: "nothing"},
+				{
+					Key: "traffic.retries.4xx", Value: "3", InForce: "nothing",
+					Reason: "no such label, did you mean traffic.retries.5xx? (traffic.retries. is followed by 5xx, connect-failure, gateway-error or max)",
+				},
 			},
 		},
 		{

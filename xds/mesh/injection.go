@@ -45,7 +45,7 @@ func (m *Mesh) withoutEnvoy(o Object, bare, labelled bool) string {
 	case !bare && !labelled:
 		return ""
 	case slices.Contains(m.config.NeverInjected, o.Namespace):
-		return "pods of namespace " + o.Namespace + " are never injected"
+		return label.NeverInjected(o.Namespace, "").Reason
 	case bare && m.config.TemplatesOnly:
 		return "it is not copied to pod templates in this cluster: set it in the labels of the pod template"
 	case bare:

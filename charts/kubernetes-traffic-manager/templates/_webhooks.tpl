@@ -293,11 +293,13 @@ Both take a dict with "namespace" (the release's), "certManagerNamespace" and "c
       port: 443
   failurePolicy: Ignore
   matchConditions:
-  - expression: object.metadata.?labels.orValue({}).exists(k, k.startsWith('traffic.'))
-      || object.?spec.?template.or(object.?spec.?jobTemplate.?spec.?template).?metadata.?labels.orValue({}).exists(k,
-      k.startsWith('traffic.')) || object.?spec.?template.or(object.?spec.?jobTemplate.?spec.?template).?metadata.?annotations.orValue({}).exists(k,
+  - expression: object.metadata.?labels.orValue({}).exists(k, k.startsWith('traffic.')
+      || k.matches('^[Tt][Rr]?[Aa][Ff]{1,3}[Ii]?[Ff]?[CcKkQq]{0,2}[.][^/]+$')) ||
+      object.?spec.?template.or(object.?spec.?jobTemplate.?spec.?template).?metadata.?labels.orValue({}).exists(k,
+      k.startsWith('traffic.') || k.matches('^[Tt][Rr]?[Aa][Ff]{1,3}[Ii]?[Ff]?[CcKkQq]{0,2}[.][^/]+$'))
+      || object.?spec.?template.or(object.?spec.?jobTemplate.?spec.?template).?metadata.?annotations.orValue({}).exists(k,
       k.startsWith('traffic.envoy.')) || (oldObject != null && oldObject.metadata.?labels.orValue({}).exists(k,
-      k.startsWith('traffic.')))
+      k.startsWith('traffic.') || k.matches('^[Tt][Rr]?[Aa][Ff]{1,3}[Ii]?[Ff]?[CcKkQq]{0,2}[.][^/]+$')))
     name: has-traffic-labels
   - expression: oldObject == null || object.metadata.?labels.orValue({}) != oldObject.metadata.?labels.orValue({})
       || object.?spec.?template.or(object.?spec.?jobTemplate.?spec.?template).?metadata.?labels.orValue({})
@@ -309,14 +311,6 @@ Both take a dict with "namespace" (the release's), "certManagerNamespace" and "c
     name: not-made-by-a-controller
   matchPolicy: Equivalent
   name: warn.traffic.envoy.io
-  namespaceSelector:
-    matchExpressions:
-    - key: kubernetes.io/metadata.name
-      operator: NotIn
-      values:
-      - kube-system
-      - '{{ .namespace }}'
-      - '{{ .certManagerNamespace }}'
   rules:
   - apiGroups:
     - ""

@@ -23,6 +23,8 @@ import (
 type config struct {
 	sidecar           inject.Config
 	copyWorkloadLabel bool
+	tracingAddress    string
+	neverInjected     []string
 	files             admit.Files
 	listen, status    string
 	drainDelay        time.Duration
@@ -49,6 +51,11 @@ func newFlags(output io.Writer) (*flag.FlagSet, func() (config, error)) {
 	namespace := flags.String("namespace", "", "namespace of the release, where the control plane is (required)")
 	sidecarFlags(flags, &c.sidecar)
 	flags.BoolVar(&c.copyWorkloadLabel, "copy-workload-label", true, "let a workload's label act on its pod template; otherwise warn")
+	flags.StringVar(&c.tracingAddress, "tracing-address", "", "collector of the spans of traced requests; without one, labels that trace are warned about")
+	flags.Func("never-injected", "namespaces whose pods are never sent here, separated by commas: who opts in there is warned", func(text string) error {
+		c.neverInjected = strings.Split(text, ",")
+		return nil
+	})
 	tlsDir := flags.String("tls-dir", "/etc/traffic/tls", "folder with tls.crt, tls.key and ca.crt, reloaded when they change")
 	extraCA := flags.String("extra-ca-file", "", "one more CA for the sidecars, while the CA's key is being replaced")
 	flags.StringVar(&c.listen, "listen", ":8443", "address for HTTPS")

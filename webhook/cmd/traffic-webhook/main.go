@@ -61,6 +61,7 @@ func serve(ctx context.Context, c config, log *slog.Logger) error {
 	}
 	server := admit.NewServer(admit.New(admit.Config{
 		Injector: secret.Injector, CopyWorkloadLabel: c.copyWorkloadLabel, Log: log, Metrics: registry,
+		Collector: c.tracingAddress != "", NeverInjected: c.neverInjected,
 	}), secret.GetCertificate, log)
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", c.listen)
 	if err != nil {

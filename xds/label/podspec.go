@@ -1,0 +1,63 @@
+package label
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// A PodSpec is what tells at which ports a pod listens. Its fields are those of the API.
+type PodSpec struct {
+	Containers     []Container `json:"containers"`
+	InitContainers []Container `json:"initContainers"` // those that go on are sidecars
+}
+
+// A Container is one of a pod.
+type Container struct {
+	Name  string          `json:"name"`
+	Ports []ContainerPort `json:"ports"`
+}
+
+// A ContainerPort is a port that a container declares.
+type ContainerPort struct {
+	ContainerPort int32  `json:"containerPort"` // 1 to 65535
+	Protocol      string `json:"protocol"`      // empty is TCP
+}
+
+// Undeclared tells of labels of a Pod for ports that no container declares, though they declare others: nothing has to be
+// declared, so this may be right. Containers with the name of the sidecar are left out. The settings are what Parse made
+// of the labels.
+func (s PodSpec) Undeclared(labels map[string]string, settings Settings, sidecar string) (problems []Problem) {
+	declared := s.declared(sidecar)
+	if len(declared) == 0 {
+		return nil
+	}
+	for _, port := range slices.Sorted(maps.Keys(settings.Ports)) {
+		if slices.Contains(declared, int32(port)) {
+			continue
+		}
+		key := PortKey(port)
+		if labels[key] == "" {
+			key = targetPortPrefix + strings.TrimPrefix(key, portPrefix)
+		}
+		problems = append(problems, Problem{
+			Key: key, Value: labels[key], InForce: "the port is open",
+			Reason: fmt.Sprintf("the containers declare only %s: does one listen on %d too?", strings.Trim(fmt.Sprint(declared), "[]"), port),
+		})
+	}
+	return problems
+}
+
+// declared are the TCP ports, sorted.
+func (s PodSpec) declared(sidecar string) (ports []int32) {
+	for _, c := range slices.Concat(s.InitContainers, s.Containers) {
+		for _, p := range c.Ports {
+			if c.Name != sidecar && (p.Protocol == "" || p.Protocol == "TCP") {
+				ports = append(ports, p.ContainerPort)
+			}
+		}
+	}
+	slices.Sort(ports)
+	return slices.Compact(ports)
+}
