@@ -17,6 +17,7 @@ import (
 	"k8s.io/client-go/metadata/metadatainformer"
 	"k8s.io/client-go/tools/cache"
 
+	"github.com/kubernetes-traffic-manager/traffic/xds/ingress"
 	"github.com/kubernetes-traffic-manager/traffic/xds/label"
 	"github.com/kubernetes-traffic-manager/traffic/xds/mesh"
 )
@@ -31,13 +32,16 @@ var apiVersions = map[string]string{
 	string(label.Namespace):   "v1",
 	string(label.Job):         "batch/v1",
 	string(label.CronJob):     "batch/v1",
+	ingress.Ingress:           "networking.k8s.io/v1",
+	ingress.Secret:            "v1",
 }
 
 // A Source is the informers of everything that the mesh is told of. Its events are for one Watcher.
 type Source struct {
 	objects  informers.SharedInformerFactory
 	metadata metadatainformer.SharedInformerFactory
-	stores   map[string]cache.Store // by kind
+	more     []informers.SharedInformerFactory // of a gateway
+	stores   map[string]cache.Store            // by kind
 	synced   []cache.DoneChecker
 	queue    *queue
 }
@@ -58,28 +62,28 @@ func NewSource(client kubernetes.Interface, meta metadata.Interface) (*Source, e
 		s.followLabels(label.Namespace, inCore("namespaces")),
 		s.followLabels(label.Job, inBatch("jobs")),
 		s.followLabels(label.CronJob, inBatch("cronjobs")),
-		s.follow(string(label.Service), core.Services().Informer(), func(m *mesh.Mesh, o any) {
+		s.follow(string(label.Service), core.Services().Informer(), func(m model, o any) {
 			m.SetService(o.(*corev1.Service))
 		}),
-		s.follow(mesh.EndpointSlice, s.objects.Discovery().V1().EndpointSlices().Informer(), func(m *mesh.Mesh, o any) {
+		s.follow(mesh.EndpointSlice, s.objects.Discovery().V1().EndpointSlices().Informer(), func(m model, o any) {
 			m.SetEndpointSlice(o.(*discoveryv1.EndpointSlice))
 		}),
-		s.follow(string(label.Pod), core.Pods().Informer(), func(m *mesh.Mesh, o any) {
+		s.follow(string(label.Pod), core.Pods().Informer(), func(m model, o any) {
 			m.SetPod(o.(*pod).whole())
 		}),
-		s.follow(string(label.Deployment), apps.Deployments().Informer(), func(m *mesh.Mesh, o any) {
+		s.follow(string(label.Deployment), apps.Deployments().Informer(), func(m model, o any) {
 			d := o.(*appsv1.Deployment)
 			m.SetWorkload(string(label.Deployment), &d.ObjectMeta, d.Spec.Template.Labels)
 		}),
-		s.follow(string(label.StatefulSet), apps.StatefulSets().Informer(), func(m *mesh.Mesh, o any) {
+		s.follow(string(label.StatefulSet), apps.StatefulSets().Informer(), func(m model, o any) {
 			d := o.(*appsv1.StatefulSet)
 			m.SetWorkload(string(label.StatefulSet), &d.ObjectMeta, d.Spec.Template.Labels)
 		}),
-		s.follow(string(label.DaemonSet), apps.DaemonSets().Informer(), func(m *mesh.Mesh, o any) {
+		s.follow(string(label.DaemonSet), apps.DaemonSets().Informer(), func(m model, o any) {
 			d := o.(*appsv1.DaemonSet)
 			m.SetWorkload(string(label.DaemonSet), &d.ObjectMeta, d.Spec.Template.Labels)
 		}),
-		s.follow(mesh.ReplicaSet, replicaSets.Informer(), func(m *mesh.Mesh, o any) {
+		s.follow(mesh.ReplicaSet, replicaSets.Informer(), func(m model, o any) {
 			m.SetWorkload(mesh.ReplicaSet, &o.(*metav1.PartialObjectMetadata).ObjectMeta, nil)
 		}),
 	)
@@ -103,27 +107,27 @@ func (s *Source) Reference(o mesh.Object) *corev1.ObjectReference {
 
 // followLabels queues what the labels say of objects that only the webhook acts on: a wrong one is told here all the same.
 func (s *Source) followLabels(kind label.Kind, resource schema.GroupVersionResource) error {
-	return s.follow(string(kind), s.metadata.ForResource(resource).Informer(), func(m *mesh.Mesh, o any) {
+	return s.follow(string(kind), s.metadata.ForResource(resource).Informer(), func(m model, o any) {
 		m.SetWorkload(string(kind), &o.(*metav1.PartialObjectMetadata).ObjectMeta, nil)
 	})
 }
 
 // follow queues what an informer tells of objects of a kind.
-func (s *Source) follow(kind string, informer cache.SharedIndexInformer, set func(*mesh.Mesh, any)) error {
-	add := func(o any, e func(*mesh.Mesh, mesh.Object)) {
+func (s *Source) follow(kind string, informer cache.SharedIndexInformer, set func(model, any)) error {
+	add := func(o any, e func(model, mesh.Object)) {
 		// A deletion that the watch missed comes without its object.
 		name, err := cache.DeletionHandlingObjectToName(o)
 		if err != nil {
 			return // what an informer gives has a name
 		}
 		object := mesh.Object{Kind: kind, Namespace: name.Namespace, Name: name.Name}
-		s.queue.add(object, func(m *mesh.Mesh) { e(m, object) })
+		s.queue.add(object, func(m model) { e(m, object) })
 	}
-	replace := func(o any) { add(o, func(m *mesh.Mesh, _ mesh.Object) { set(m, o) }) }
+	replace := func(o any) { add(o, func(m model, _ mesh.Object) { set(m, o) }) }
 	registration, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
 		AddFunc:    replace,
 		UpdateFunc: func(_, o any) { replace(o) },
-		DeleteFunc: func(o any) { add(o, (*mesh.Mesh).Delete) },
+		DeleteFunc: func(o any) { add(o, model.Delete) },
 	})
 	if err != nil {
 		return fmt.Errorf("watch %s: %w", kind, err)
@@ -138,6 +142,9 @@ func (s *Source) follow(kind string, informer cache.SharedIndexInformer, set fun
 func (s *Source) start(ctx context.Context) bool {
 	s.objects.StartWithContext(ctx)
 	s.metadata.Start(ctx.Done())
+	for _, factory := range s.more {
+		factory.StartWithContext(ctx)
+	}
 	for _, synced := range s.synced {
 		select {
 		case <-ctx.Done():
@@ -152,4 +159,7 @@ func (s *Source) start(ctx context.Context) bool {
 func (s *Source) stop() {
 	s.objects.Shutdown()
 	s.metadata.Shutdown()
+	for _, factory := range s.more {
+		factory.Shutdown()
+	}
 }

@@ -14,8 +14,8 @@ import (
 
 // changeLogger returns the function that writes one line for each label that changed, once it is known what became of
 // the update. Labels that changed together share their update.
-func (w *Watcher) changeLogger(changes []mesh.LabelChange, update envoy.Update, since time.Time) func(Applied) {
-	set, removed := len(update.Set), len(update.Remove)
+func (w *Watcher) changeLogger(changes []mesh.LabelChange, u updates, since time.Time) func(Applied) {
+	set, removed := len(u.sidecars.Set)+len(u.gateway.Set), len(u.sidecars.Remove)+len(u.gateway.Remove)
 	return func(a Applied) {
 		took := time.Since(since)
 		if set+removed > 0 {
@@ -32,12 +32,12 @@ func (w *Watcher) changeLogger(changes []mesh.LabelChange, update envoy.Update, 
 // report logs and reports the problems of the objects, and counts those of all.
 func (w *Watcher) report(objects map[mesh.Object]bool) {
 	for _, o := range slices.SortedFunc(maps.Keys(objects), mesh.Object.Compare) {
-		problems := slices.Concat(w.mesh.Problems(o), w.untranslated[o])
+		problems := slices.Concat(w.model.problems(o), w.untranslated[o])
 		for _, p := range problems {
-			w.log.Warn("label not in force", "object", o.String(), "key", p.Key, "value", p.Value, "reason", p.Reason, "in_force", p.InForce)
+			w.log.Warn(p.Subject.String()+" not in force", "object", o.String(), "key", p.Key, "value", p.Value, "reason", p.Reason, "in_force", p.InForce)
 		}
 		if len(problems) == 0 {
-			w.log.Info("no more label problems", "object", o.String())
+			w.log.Info("no more problems", "object", o.String())
 		}
 		w.metrics.problems(o, len(problems))
 		w.reporter.Report(o, problems)

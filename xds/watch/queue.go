@@ -7,8 +7,8 @@ import (
 	"github.com/kubernetes-traffic-manager/traffic/xds/mesh"
 )
 
-// An event tells the mesh of an object.
-type event func(*mesh.Mesh)
+// An event tells the model of an object.
+type event func(model)
 
 // A queue takes events from many goroutines and gives them to one, all that there are at a time. It has no bound, and
 // needs none: of each object it has the last event alone, so it holds no more than the objects that changed, however

@@ -3,12 +3,14 @@ package watch
 import (
 	"context"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/kubernetes-traffic-manager/traffic/xds/envoy"
+	"github.com/kubernetes-traffic-manager/traffic/xds/ingress"
 	"github.com/kubernetes-traffic-manager/traffic/xds/label"
 	"github.com/kubernetes-traffic-manager/traffic/xds/mesh"
 )
@@ -41,6 +43,8 @@ type Config struct {
 	Mesh       mesh.Config
 	Translator *envoy.Translator
 	Publisher  Publisher
+	// Gateway is nil where there is none.
+	Gateway    *GatewayConfig
 	Reporter   Reporter
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
@@ -52,8 +56,9 @@ type Watcher struct {
 	log    *slog.Logger
 
 	// One goroutine owns these.
-	mesh     *mesh.Mesh
+	model    model
 	snapshot *envoy.Snapshot
+	gateway  *GatewayConfig
 	// untranslated has the problems of objects with ports that could not be translated.
 	untranslated map[mesh.Object][]label.Problem
 
@@ -69,16 +74,21 @@ func New(c Config) (*Watcher, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Watcher{
+	w := &Watcher{
 		source:       c.Source,
 		log:          c.Logger,
-		mesh:         mesh.New(c.Mesh),
+		model:        model{Mesh: mesh.New(c.Mesh)},
+		gateway:      c.Gateway,
 		snapshot:     envoy.NewSnapshot(c.Translator),
 		untranslated: map[mesh.Object][]label.Problem{},
 		publisher:    c.Publisher,
 		reporter:     c.Reporter,
 		metrics:      m,
-	}, nil
+	}
+	if c.Gateway != nil {
+		w.model.gateway = ingress.New(c.Gateway.Model)
+	}
+	return w, nil
 }
 
 // Run watches and publishes until ctx ends. The first update has everything that there was; an empty one if nothing is
@@ -91,53 +101,107 @@ func (w *Watcher) Run(ctx context.Context) {
 	}
 	w.first(began)
 	for {
+		alarm, stop := w.alarm()
 		select {
 		case <-ctx.Done():
+			stop()
 			return
 		case <-w.source.queue.some:
-			w.next()
+		case <-alarm:
 		}
+		stop()
+		w.next()
 	}
 }
 
 // Ready reports whether everything that there was at the start is published.
 func (w *Watcher) Ready() bool { return w.ready.Load() }
 
+// updates are what changed for proxies of each kind.
+type updates struct{ sidecars, gateway envoy.Update }
+
 // first publishes what there is.
 func (w *Watcher) first(began time.Time) {
 	changes, _ := w.fold()
-	update := w.translate(changes)
-	w.publisher.Publish(update, func(Applied) {})
+	u := w.translate(changes)
+	w.publisher.Publish(u.sidecars, func(Applied) {})
+	if w.gateway != nil {
+		w.gateway.Publisher.Publish(u.gateway, func(Applied) {})
+	}
 	w.ready.Store(true)
-	w.log.Info("published all there is", "services", len(changes.Ports), "resources", len(update.Set),
-		"objects_with_problems", len(changes.Problems), "took", short(time.Since(began)))
+	w.log.Info("published all there is", "services", len(changes.Ports), "resources", len(u.sidecars.Set),
+		"hosts", len(changes.gateway.Hosts), "gateway_resources", len(u.gateway.Set),
+		"objects_with_problems", len(changes.Problems)+len(changes.gateway.Problems), "took", short(time.Since(began)))
 }
 
 // next publishes what has changed since.
 func (w *Watcher) next() {
 	changes, since := w.fold()
-	update := w.translate(changes)
-	logApplied := w.changeLogger(changes.Labels, update, since)
-	if len(update.Set)+len(update.Remove) == 0 {
-		logApplied(Applied{})
+	u := w.translate(changes)
+	w.publish(u, w.changeLogger(changes.Labels, u, since))
+}
+
+// publish calls applied once, for all proxies together.
+func (w *Watcher) publish(u updates, applied func(Applied)) {
+	type part struct {
+		envoy.Update
+		to Publisher
+	}
+	var parts []part
+	if len(u.sidecars.Set)+len(u.sidecars.Remove) > 0 {
+		parts = append(parts, part{u.sidecars, w.publisher})
+	}
+	if len(u.gateway.Set)+len(u.gateway.Remove) > 0 {
+		parts = append(parts, part{u.gateway, w.gateway.Publisher})
+	}
+	if len(parts) == 0 {
+		applied(Applied{})
 		return
 	}
-	w.log.Debug("publish", "set", setKeys(update.Set), "remove", update.Remove)
-	w.publisher.Publish(update, logApplied)
+	together := gather(len(parts), applied)
+	for _, p := range parts {
+		w.log.Debug("publish", "set", setKeys(p.Set), "remove", p.Remove)
+		p.to.Publish(p.Update, together)
+	}
 }
 
-// fold tells the mesh of all that is queued, and returns what that changed and when the first event came.
-func (w *Watcher) fold() (mesh.Changes, time.Time) {
+// gather returns what is to be called n times, and then calls applied with the sum.
+func gather(n int, applied func(Applied)) func(Applied) {
+	var (
+		mu  sync.Mutex
+		sum Applied
+	)
+	return func(a Applied) {
+		mu.Lock()
+		defer mu.Unlock()
+		sum.Proxies += a.Proxies
+		sum.Acknowledged += a.Acknowledged
+		sum.Rejected += a.Rejected
+		sum.Gone += a.Gone
+		sum.Late += a.Late
+		sum.Took = max(sum.Took, a.Took)
+		if n--; n == 0 {
+			applied(sum)
+		}
+	}
+}
+
+// fold tells the model of all that is queued, and returns what that changed and when the first event came.
+func (w *Watcher) fold() (change, time.Time) {
 	events, since := w.source.queue.take()
 	for _, tell := range events {
-		tell(w.mesh)
+		tell(w.model)
 	}
-	return w.mesh.Flush(), since
+	return w.model.flush(), since
 }
 
-// translate makes the update, and tells of what is wrong with objects.
-func (w *Watcher) translate(changes mesh.Changes) envoy.Update {
-	update, failures := w.snapshot.Apply(changes.Ports)
+// translate makes the updates, and tells of what is wrong with objects.
+func (w *Watcher) translate(changes change) updates {
+	var (
+		u        updates
+		failures []envoy.Failure
+	)
+	u.sidecars, failures = w.snapshot.Apply(changes.Ports)
 	concerned := map[mesh.Object]bool{}
 	for _, c := range changes.Problems {
 		concerned[c.Object] = true
@@ -154,6 +218,11 @@ func (w *Watcher) translate(changes mesh.Changes) envoy.Update {
 			Key: label.PortKey(f.Port), Reason: f.Err.Error(), InForce: "what was before",
 		})
 	}
+	var of []mesh.Object
+	u.gateway, of = w.translateGateway(changes.gateway)
+	for _, o := range of {
+		concerned[o] = true
+	}
 	w.report(concerned)
-	return update
+	return u
 }

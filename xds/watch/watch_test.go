@@ -108,7 +108,7 @@ func TestProblems(t *testing.T) {
 	c.updateService(service("db", "10.96.0.2", "traffic.port.80", "tcp"))
 	c.next(Applied{})
 	c.wantProblem("Service default/db")
-	c.wantLog("no more label problems", "Service default/db")
+	c.wantLog("no more problems", "Service default/db")
 	c.wantGauge(1)
 }
 
@@ -157,9 +157,9 @@ func (c *cluster) wantGauge(want int) {
 func TestBatch(t *testing.T) {
 	w, c := idle(t)
 	web := mesh.Object{Kind: "Service", Namespace: "default", Name: "web"}
-	w.source.queue.add(web, func(m *mesh.Mesh) { m.SetService(service("web", "10.96.0.1", "traffic.port.80", "http")) })
-	w.source.queue.add(mesh.Object{Kind: mesh.EndpointSlice, Namespace: "default", Name: "web-abc"}, func(m *mesh.Mesh) { m.SetEndpointSlice(slice("web")) })
-	w.source.queue.add(web, func(m *mesh.Mesh) { m.SetService(service("web", "10.96.0.1", "traffic.port.80", "tcp")) })
+	w.source.queue.add(web, func(m model) { m.SetService(service("web", "10.96.0.1", "traffic.port.80", "http")) })
+	w.source.queue.add(mesh.Object{Kind: mesh.EndpointSlice, Namespace: "default", Name: "web-abc"}, func(m model) { m.SetEndpointSlice(slice("web")) })
+	w.source.queue.add(web, func(m model) { m.SetService(service("web", "10.96.0.1", "traffic.port.80", "tcp")) })
 	<-w.source.queue.some
 	w.next()
 	c.wantNext("+Cluster/80|default|web.outbound +ClusterLoadAssignment/80|default|web.outbound +Listener/10.96.0.1:80")
@@ -177,13 +177,13 @@ func TestQueueHoldsObjects(t *testing.T) {
 	var told []string
 	for i := range 1000 {
 		for _, name := range []string{"web", "db"} {
-			q.add(mesh.Object{Kind: "Pod", Namespace: "default", Name: name}, func(*mesh.Mesh) { told = append(told, fmt.Sprint(name, i)) })
+			q.add(mesh.Object{Kind: "Pod", Namespace: "default", Name: name}, func(model) { told = append(told, fmt.Sprint(name, i)) })
 		}
 	}
 	for range 2 {
 		events, _ := q.take()
 		for _, tell := range events {
-			tell(nil)
+			tell(model{})
 		}
 	}
 	if diff := cmp.Diff([]string{"web999", "db999"}, told); diff != "" {
@@ -200,7 +200,7 @@ func TestUntranslated(t *testing.T) {
 		return mesh.PortChange{Owner: o, Ports: []mesh.Port{{Owner: o, Number: 80, Protocol: protocol}}}
 	}
 	update := func(changes ...mesh.PortChange) string {
-		return published{Update: w.translate(mesh.Changes{Ports: changes})}.String()
+		return published{Update: w.translate(change{Changes: mesh.Changes{Ports: changes}}).sidecars}.String()
 	}
 	if got := update(port(bad, label.Direct)); got != "+Cluster/80|default|bad.outbound" {
 		t.Fatalf("published %q", got)

@@ -1,0 +1,150 @@
+package watch
+
+import (
+	"errors"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/kubernetes-traffic-manager/traffic/xds/envoy"
+	"github.com/kubernetes-traffic-manager/traffic/xds/ingress"
+	"github.com/kubernetes-traffic-manager/traffic/xds/label"
+	"github.com/kubernetes-traffic-manager/traffic/xds/mesh"
+)
+
+// GatewayConfig is what a Watcher needs to serve Ingresses.
+type GatewayConfig struct {
+	Model ingress.Config
+	// Resources are made of the model, and published to gateways alone: Secrets are among them.
+	Resources *envoy.Gateway
+	Publisher Publisher
+}
+
+// FollowIngresses makes the informers tell of what a gateway serves, too. It is to be called before the Watcher runs. Of
+// Secrets, only those of type kubernetes.io/tls are asked for.
+func (s *Source) FollowIngresses(client kubernetes.Interface) error {
+	tls := fields.OneTermEqualSelector("type", string(corev1.SecretTypeTLS)).String()
+	secrets := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTransform(stripSecret),
+		informers.WithTweakListOptions(func(o *metav1.ListOptions) { o.FieldSelector = tls }))
+	ingresses := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTransform(stripIngress))
+	s.more = append(s.more, secrets, ingresses)
+	return errors.Join(
+		s.follow(ingress.Ingress, ingresses.Networking().V1().Ingresses().Informer(), func(m model, o any) {
+			m.gateway.SetIngress(o.(*networkingv1.Ingress))
+		}),
+		s.follow(ingress.IngressClass, ingresses.Networking().V1().IngressClasses().Informer(), func(m model, o any) {
+			m.gateway.SetClass(o.(*networkingv1.IngressClass))
+		}),
+		s.follow(ingress.Secret, secrets.Core().V1().Secrets().Informer(), func(m model, o any) {
+			m.gateway.SetSecret(o.(*corev1.Secret))
+		}),
+	)
+}
+
+// stripSecret keeps the certificate and its key.
+func stripSecret(object any) (any, error) {
+	s, ok := object.(*corev1.Secret)
+	if !ok {
+		return object, nil // a tombstone
+	}
+	return &corev1.Secret{ObjectMeta: named(&s.ObjectMeta), Type: s.Type, Data: map[string][]byte{
+		corev1.TLSCertKey: s.Data[corev1.TLSCertKey], corev1.TLSPrivateKeyKey: s.Data[corev1.TLSPrivateKeyKey],
+	}}, nil
+}
+
+// stripIngress keeps the specification and the annotations that are read.
+func stripIngress(object any) (any, error) {
+	i, ok := object.(*networkingv1.Ingress)
+	if !ok {
+		return object, nil
+	}
+	kept := &networkingv1.Ingress{ObjectMeta: named(&i.ObjectMeta), Spec: i.Spec, Status: i.Status}
+	for key, value := range i.Annotations {
+		if label.IsIngressAnnotation(key) || key == ingress.ClassAnnotation {
+			metav1.SetMetaDataAnnotation(&kept.ObjectMeta, key, value)
+		}
+	}
+	return kept, nil
+}
+
+func named(m *metav1.ObjectMeta) metav1.ObjectMeta {
+	return metav1.ObjectMeta{
+		Namespace: m.Namespace, Name: m.Name, UID: m.UID, ResourceVersion: m.ResourceVersion, CreationTimestamp: m.CreationTimestamp,
+	}
+}
+
+// A model is what events are told to.
+type model struct {
+	*mesh.Mesh
+	gateway *ingress.Gateway // nil without a gateway
+}
+
+// Delete removes an object of any kind.
+func (m model) Delete(o mesh.Object) {
+	switch o.Kind {
+	case ingress.Ingress, ingress.IngressClass, ingress.Secret:
+		m.gateway.Delete(o)
+	default:
+		m.Mesh.Delete(o)
+	}
+}
+
+// problems are those of the last flush.
+func (m model) problems(o mesh.Object) []label.Problem {
+	if m.gateway != nil && (o.Kind == ingress.Ingress || o.Kind == ingress.Secret) {
+		return m.gateway.Problems(o)
+	}
+	return m.Problems(o)
+}
+
+// A change is what differs between two states of a model.
+type change struct {
+	mesh.Changes
+	gateway ingress.Changes
+}
+
+func (m model) flush() change {
+	c := change{Changes: m.Flush()}
+	if m.gateway != nil {
+		c.gateway = m.gateway.Flush(time.Now(), m.Mesh, c.Services)
+	}
+	return c
+}
+
+// alarm fires when time alone changes what the gateway serves: a certificate expires.
+func (w *Watcher) alarm() (fires <-chan time.Time, stop func() bool) {
+	if w.model.gateway == nil {
+		return nil, func() bool { return false }
+	}
+	next := w.model.gateway.Next()
+	if next.IsZero() {
+		return nil, func() bool { return false }
+	}
+	// A second later, so that it is past by any clock's grain.
+	timer := time.NewTimer(time.Until(next) + time.Second)
+	return timer.C, timer.Stop
+}
+
+// translateGateway makes the gateway's update.
+func (w *Watcher) translateGateway(c ingress.Changes) (update envoy.Update, concerned []mesh.Object) {
+	if w.gateway == nil {
+		return envoy.Update{}, nil
+	}
+	update, failures := w.gateway.Resources.Apply(c)
+	for _, p := range c.Problems {
+		concerned = append(concerned, p.Object)
+		delete(w.untranslated, p.Object)
+	}
+	for _, f := range failures {
+		concerned = append(concerned, f.Object)
+		w.untranslated[f.Object] = append(w.untranslated[f.Object], label.Problem{
+			Subject: label.Field, Key: "spec", Value: f.Key, Reason: f.Err.Error(), InForce: "what was before",
+		})
+	}
+	return update, concerned
+}
