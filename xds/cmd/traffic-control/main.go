@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"syscall"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -37,14 +38,8 @@ import (
 // waiting for minutes.
 const apiQPS, apiBurst = 500, 1000
 
-// gcPercent is how much may be allocated between two collections, in per cent of what lives; Go's default is 100. Nearly
-// all that lives here lives long, and an edit allocates little, so that the memory saved is more than the work added.
-const gcPercent = 30
-
 func main() {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
-	}
+	collectAt(gcPercentAtStart)
 	os.Exit(run(os.Args[1:], os.Stderr))
 }
 
@@ -102,7 +97,7 @@ func control(ctx context.Context, c config, log *slog.Logger) error {
 		return err
 	}
 	watcher, err := watch.New(watch.Config{
-		Source: source, Mesh: c.mesh, Translator: translator, Publisher: publisher{server}, Reporter: reporter,
+		Source: source, Mesh: c.mesh, Translator: translator, Publisher: newPublisher(server), Reporter: reporter,
 		Logger: log, Registerer: registry,
 	})
 	if err != nil {
@@ -170,10 +165,38 @@ func rejection(r serve.Rejection) report.Rejection {
 }
 
 // A publisher is a server as a Watcher sees it: neither package knows the other.
-type publisher struct{ *serve.Server }
+type publisher struct {
+	server *serve.Server
+	// settle is called when the proxies that waited for the start of this process have what they waited for.
+	settle func()
+}
+
+func newPublisher(server *serve.Server) publisher {
+	return publisher{server, sync.OnceFunc(func() { go saveMemory() })}
+}
 
 func (p publisher) Publish(update envoy.Update, applied func(watch.Applied)) {
-	p.Server.Publish(update, func(a serve.Applied) { applied(watch.Applied(a)) })
+	p.server.Publish(update, func(a serve.Applied) {
+		applied(watch.Applied(a))
+		p.settle()
+	})
+}
+
+// How much may be allocated between two collections, in per cent of what lives; Go's default is 100. Nearly all that lives
+// here lives long, and an edit allocates little, so that the memory saved is more than the work added. The start allocates
+// much that does not live, when proxies wait.
+const gcPercent, gcPercentAtStart = 30, 50
+
+func collectAt(percent int) {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(percent)
+	}
+}
+
+// saveMemory is for the time after the start.
+func saveMemory() {
+	collectAt(gcPercent)
+	debug.FreeOSMemory()
 }
 
 func listen(ctx context.Context, c config) (xds, status net.Listener, err error) {
