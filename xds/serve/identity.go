@@ -22,7 +22,8 @@ type Identity struct {
 	Pod            string
 	// UID is the pod's, so that a pod's successor of the same name is another identity.
 	UID string
-	// NodeID is the only Envoy node id that the bearer may use: for a sidecar "<pod>.<namespace>".
+	// NodeID is the only Envoy node id that the bearer may use: for a sidecar "<pod>.<namespace>", for a gateway
+	// GatewayNodeID.
 	NodeID string
 }
 

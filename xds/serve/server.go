@@ -29,6 +29,8 @@ type Config struct {
 	// CertFile and KeyFile are PEM files of the server's certificate chain and private key, read again for each
 	// handshake, so that a renewed certificate serves the next. Required.
 	CertFile, KeyFile string
+	// GatewayAccount is the ServiceAccount of the ingress gateway's pods, as "namespace/name"; empty for no gateway.
+	GatewayAccount string
 	// Registerer takes the metrics, all named traffic_control_*. Required.
 	Registerer prometheus.Registerer
 	// Logger gets one line per connect, disconnect, refusal and rejection, of the last two only so many per second; default
@@ -75,8 +77,9 @@ type Server struct {
 	config      Config
 	certificate *certificate
 	metrics     *metrics
-	store       *store
-	newStreams  *rate.Limiter
+	// store is what sidecars get, gatewayStore what gateways get.
+	store, gatewayStore *store
+	newStreams          *rate.Limiter
 	// refusals limits the log lines about them.
 	refusals *rate.Limiter
 	// rejections limits those of each pod.
@@ -136,12 +139,12 @@ func newServer(c Config) (*Server, error) {
 		config:      c,
 		certificate: pair,
 		metrics:     m,
-		store:       newStore(),
-		newStreams:  rate.NewLimiter(c.NewStreams, max(1, int(c.NewStreams))),
-		refusals:    rate.NewLimiter(refusalLines, refusalLinesBurst),
-		rejections:  newLimiters(rejectionsPerProxy, rejectionsBurst),
-		census:      census{most: cmp.Or(c.StreamsPerPod, streamsPerPod), count: map[string]int{}},
-		stop:        make(chan struct{}),
+		store:       newStore(), gatewayStore: newStore(),
+		newStreams: rate.NewLimiter(c.NewStreams, max(1, int(c.NewStreams))),
+		refusals:   rate.NewLimiter(refusalLines, refusalLinesBurst),
+		rejections: newLimiters(rejectionsPerProxy, rejectionsBurst),
+		census:     census{most: cmp.Or(c.StreamsPerPod, streamsPerPod), count: map[string]int{}},
+		stop:       make(chan struct{}),
 	}
 	s.grpc = grpc.NewServer(s.options(pair)...)
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(s.grpc, &service{Server: s})
@@ -151,7 +154,7 @@ func newServer(c Config) (*Server, error) {
 func (s *Server) options(pair *certificate) []grpc.ServerOption {
 	return []grpc.ServerOption{
 		grpc.Creds(newCredentials(pair, s.refuseConnection)),
-		grpc.ForceServerCodecV2(codec{encoding.GetCodecV2(proto.Name), newDecoder(s.store.mostNames)}),
+		grpc.ForceServerCodecV2(codec{encoding.GetCodecV2(proto.Name), newDecoder(s.mostNames)}),
 		grpc.MaxRecvMsgSize(maxRequest),
 		grpc.MaxHeaderListSize(maxHeaders),
 		// Fixed, because gRPC would else ask for the round-trip time at each acknowledgement that it gets, by a ping and a
@@ -210,14 +213,16 @@ func (s *Server) Check(now time.Time) error { return s.certificate.check(now) }
 // of one that is not.
 type Update = envoy.Update
 
-// Publish makes the update visible to every proxy. Before the first call proxies are connected but get no answer, so
+// Publish makes the update visible to every sidecar. Before the first call proxies are connected but get no answer, so
 // that a control plane that starts never takes configuration away: publish the whole state first, in one Update.
 //
 // Applied may be nil; else it is called exactly once, when every proxy that was connected and is concerned by the
 // update has acknowledged it, refused it, or gone, or when that takes too long; at once when there is none. It must not
 // block.
 // Publish itself does not wait for proxies. It may be called from several goroutines.
-func (s *Server) Publish(u Update, applied func(Applied)) {
+func (s *Server) Publish(u Update, applied func(Applied)) { s.publish(s.store, u, applied) }
+
+func (s *Server) publish(to *store, u Update, applied func(Applied)) {
 	t := newTracker(func(a Applied) {
 		if a.Proxies > 0 {
 			s.metrics.applied.Observe(a.Took.Seconds())
@@ -226,7 +231,7 @@ func (s *Server) Publish(u Update, applied func(Applied)) {
 			applied(a)
 		}
 	})
-	s.store.publish(u, t)
+	to.publish(u, t)
 	t.finish(unconcerned)
 	t.watch(s.config.Late)
 }

@@ -42,6 +42,7 @@ func (s *service) DeltaAggregatedResources(w discoveryv3.AggregatedDiscoveryServ
 	if err != nil {
 		return s.refuse(ctx, err)
 	}
+	proxy, store := s.role(proxy)
 	leave, err := s.census.enter(proxy)
 	if err != nil {
 		return s.refuse(ctx, err)
@@ -60,7 +61,7 @@ func (s *service) DeltaAggregatedResources(w discoveryv3.AggregatedDiscoveryServ
 	}
 	log, began := s.config.Logger.With("proxy", proxy.NodeID, "address", address(ctx)), time.Now()
 	log.Info("proxy connected")
-	err = s.serve(proxy, first, requests, func(r *response) error {
+	err = s.serve(proxy, store, first, requests, func(r *response) error {
 		s.metrics.sent(r)
 		return w.SendMsg(r)
 	})
@@ -106,17 +107,17 @@ func firstRequest(proxy Identity, requests <-chan *discoveryv3.DeltaDiscoveryReq
 }
 
 // serve runs the loop of an identified proxy. It returns nil when requests is closed.
-func (s *Server) serve(proxy Identity, first *discoveryv3.DeltaDiscoveryRequest,
+func (s *Server) serve(proxy Identity, store *store, first *discoveryv3.DeltaDiscoveryRequest,
 	requests <-chan *discoveryv3.DeltaDiscoveryRequest, send func(*response) error,
 ) error {
 	s.metrics.proxies.Inc()
 	defer s.metrics.proxies.Dec()
-	st := newStream(proxy, s.store, s.config.Patience, hooks{
+	st := newStream(proxy, store, s.config.Patience, hooks{
 		refused: func(typeURL string) { s.metrics.rejections.WithLabelValues(typeLabel(typeURL)).Inc() },
 		reject:  s.reject,
 		expired: s.metrics.deadlines.Inc,
 	})
-	s.store.attach(st)
+	store.attach(st)
 	defer st.abandon()
 	if err := st.receive(first); err != nil {
 		return err
