@@ -15,14 +15,15 @@ func TestDependencies(t *testing.T) {
 		ours      []string // what it may import, however indirectly
 		forbidden []string
 	}{
-		"xds/label":  {forbidden: []string{"k8s.io/", "github.com/", "google.golang.org/"}},
-		"xds/mesh":   {ours: []string{"xds/label"}, forbidden: append(client, "github.com/envoyproxy")},
-		"xds/envoy":  {ours: []string{"xds/label", "xds/mesh"}, forbidden: []string{"k8s.io/client-go"}},
-		"xds/watch":  {ours: []string{"xds/label", "xds/mesh", "xds/envoy"}},
-		"xds/serve":  {ours: []string{"xds/label", "xds/mesh", "xds/envoy"}},
-		"xds/report": {ours: []string{"xds/label", "xds/mesh"}, forbidden: []string{"github.com/envoyproxy"}},
+		"xds/label":   {forbidden: []string{"k8s.io/", "github.com/", "google.golang.org/"}},
+		"xds/mesh":    {ours: []string{"xds/label"}, forbidden: append(client, "github.com/envoyproxy")},
+		"xds/ingress": {ours: []string{"xds/label", "xds/mesh"}, forbidden: append(client, "github.com/envoyproxy")},
+		"xds/envoy":   {ours: []string{"xds/label", "xds/mesh", "xds/ingress"}, forbidden: []string{"k8s.io/client-go"}},
+		"xds/watch":   {ours: []string{"xds/label", "xds/mesh", "xds/ingress", "xds/envoy"}},
+		"xds/serve":   {ours: []string{"xds/label", "xds/mesh", "xds/ingress", "xds/envoy"}},
+		"xds/report":  {ours: []string{"xds/label", "xds/mesh"}, forbidden: []string{"github.com/envoyproxy"}},
 		"xds/cmd/traffic-control": {
-			ours: []string{"xds/label", "xds/mesh", "xds/envoy", "xds/watch", "xds/serve", "xds/report"},
+			ours: []string{"xds/label", "xds/mesh", "xds/ingress", "xds/envoy", "xds/watch", "xds/serve", "xds/report"},
 			// With a template, which may call any method by its name, the linker keeps every method of every type.
 			forbidden: []string{"net/http/pprof", "text/template", "html/template"},
 		},

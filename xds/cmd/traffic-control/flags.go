@@ -20,6 +20,7 @@ type config struct {
 	namespace      string
 	mesh           mesh.Config
 	envoy          envoy.Config
+	gateway        gatewayConfig
 	tlsDir         string
 	listen, status string
 	logLevel       slog.Level
@@ -41,6 +42,7 @@ func parseFlags(args []string, output io.Writer) (config, error) {
 	flags.Var(&c.envoy.Collector.Kind, "tracing-kind", "what collects the spans of traced requests: zipkin or otlp (OpenTelemetry over gRPC)")
 	flags.Var(&c.envoy.Collector.Address, "tracing-address", "host:port of the collector; empty for none")
 	flags.StringVar(&c.envoy.ClusterDomain, "cluster-domain", envoy.DefaultClusterDomain, "what the names of Services end in")
+	c.gateway.addFlags(flags)
 	flags.StringVar(&c.tlsDir, "tls-dir", "/etc/traffic/tls", "folder with tls.crt and tls.key, reloaded when they change")
 	flags.StringVar(&c.listen, "listen", ":18000", "address for Envoys")
 	flags.StringVar(&c.status, "status-listen", ":8080", "address for /healthz, /readyz and /metrics")
@@ -57,6 +59,9 @@ func parseFlags(args []string, output io.Writer) (config, error) {
 	}
 	if wrong := validation.IsDNS1123Subdomain(c.envoy.ClusterDomain); wrong != nil {
 		return c, fmt.Errorf("--cluster-domain=%q is no domain: %s", c.envoy.ClusterDomain, wrong[0])
+	}
+	if err := c.gateway.check(); err != nil {
+		return c, err
 	}
 	c.mesh.TemplatesOnly = !*copies
 	c.mesh.Collector = c.envoy.Collector.Address != envoy.CollectorAddress{}

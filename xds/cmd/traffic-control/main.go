@@ -96,9 +96,13 @@ func control(ctx context.Context, c config, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	ingresses, err := gateway(c.gateway, source, client, translator, server)
+	if err != nil {
+		return err
+	}
 	watcher, err := watch.New(watch.Config{
-		Source: source, Mesh: c.mesh, Translator: translator, Publisher: newPublisher(server), Reporter: reporter,
-		Logger: log, Registerer: registry,
+		Source: source, Mesh: c.mesh, Translator: translator, Publisher: newPublisher(server), Gateway: ingresses,
+		Reporter: reporter, Logger: log, Registerer: registry,
 	})
 	if err != nil {
 		return err
@@ -146,12 +150,13 @@ func serveConfig(c config, client kubernetes.Interface, reporter *report.Reporte
 		return serve.Config{}, err
 	}
 	return serve.Config{
-		Authenticator: reviewer,
-		CertFile:      filepath.Join(c.tlsDir, "tls.crt"),
-		KeyFile:       filepath.Join(c.tlsDir, "tls.key"),
-		Registerer:    registry,
-		Logger:        log,
-		OnReject:      func(r serve.Rejection) { reporter.Reject(rejection(r)) },
+		Authenticator:  reviewer,
+		GatewayAccount: c.gateway.qualified(c.namespace),
+		CertFile:       filepath.Join(c.tlsDir, "tls.crt"),
+		KeyFile:        filepath.Join(c.tlsDir, "tls.key"),
+		Registerer:     registry,
+		Logger:         log,
+		OnReject:       func(r serve.Rejection) { reporter.Reject(rejection(r)) },
 	}, nil
 }
 

@@ -37,6 +37,11 @@ func TestWrongCalls(t *testing.T) {
 		{"a collector of another kind", []string{"--namespace=x", "--tracing-kind=jaeger"}, 2, `collector kind "jaeger" is not zipkin or otlp`},
 		{"a collector without port", []string{"--namespace=x", "--tracing-address=zipkin"}, 2, `collector address "zipkin" is not host:port`},
 		{"a domain that is none", []string{"--namespace=x", "--cluster-domain=cluster.local."}, 2, `--cluster-domain="cluster.local." is no domain`},
+		{"a gateway of one port", []string{"--namespace=x", "--gateway-http-port=8443"}, 2, "--gateway-http-port and --gateway-https-port are both 8443"},
+		{"a gateway of a port that is none", []string{"--namespace=x", "--gateway-https-port=08443"}, 2, `"08443" is not a port`},
+		{"a gateway's account that is none", []string{"--namespace=x", "--gateway-service-account=a/b"}, 2, `--gateway-service-account="a/b" is no name`},
+		{"an old TLS", []string{"--namespace=x", "--gateway-tls-minimum=1.1"}, 2, `TLS version "1.1" is not 1.2 or 1.3`},
+		{"a certificate of no namespace", []string{"--namespace=x", "--gateway-default-certificate=web"}, 2, `"web" is not namespace/name`},
 		{"no cluster", []string{"--namespace=x"}, 1, "no way to the Kubernetes API"},
 		{"no kubeconfig", []string{"--namespace=x", "--kubeconfig=/does/not/exist"}, 1, "/does/not/exist"},
 	}
@@ -72,7 +77,7 @@ func TestReadme(t *testing.T) {
 	if _, err := parseFlags([]string{"-h"}, &usage); !errors.Is(err, flag.ErrHelp) {
 		t.Fatal(err)
 	}
-	flags := regexp.MustCompile(`(?m)^  -([a-z-]+)`).FindAllStringSubmatch(usage.String(), -1)
+	flags := regexp.MustCompile(`(?m)^  -([a-z0-9-]+)`).FindAllStringSubmatch(usage.String(), -1)
 	if len(flags) == 0 {
 		t.Fatalf("no flags in\n%s", &usage)
 	}
