@@ -72,7 +72,7 @@ func (s *stream) loop(requests <-chan *discoveryv3.DeltaDiscoveryRequest, stop <
 			if !ok {
 				return nil
 			}
-			if err := s.receive(req); err != nil {
+			if err := s.receiveAll(req, requests); err != nil {
 				return err
 			}
 		case <-s.mail.wake:
@@ -98,6 +98,21 @@ func (s *stream) flush(send func(*response) error) error {
 			}
 		}
 	}
+}
+
+// receiveAll applies a request and those that have come meanwhile: a proxy acknowledges and subscribes at once.
+func (s *stream) receiveAll(req *discoveryv3.DeltaDiscoveryRequest, more <-chan *discoveryv3.DeltaDiscoveryRequest) error {
+	for req != nil {
+		if err := s.receive(req); err != nil {
+			return err
+		}
+		select {
+		case req = <-more: // nil when it is closed, which the loop finds out itself
+		default:
+			return nil
+		}
+	}
+	return nil
 }
 
 // receive applies a request: the answer to a response, a change of the subscription, or both.
