@@ -16,6 +16,10 @@ import (
 // lastRequests bounds the wait for requests that have begun.
 const lastRequests = 10 * time.Second
 
+// silence is how long a connection has had nothing to do when it is closed: the end of one that is busy can cross a request
+// on its way, which then fails.
+const silence = time.Second
+
 // A Server serves reviews over HTTPS.
 type Server struct {
 	http *http.Server
@@ -25,10 +29,11 @@ type Server struct {
 
 // NewServer makes a server that asks for its certificate at each handshake.
 func NewServer(handler http.Handler, certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error), log *slog.Logger) *Server {
+	draining := make(chan struct{})
 	return &Server{
-		draining: make(chan struct{}),
+		draining: draining,
 		http: &http.Server{
-			Handler:           handler,
+			Handler:           letGo(handler, draining),
 			TLSConfig:         &tls.Config{MinVersion: tls.VersionTLS13, GetCertificate: certificate},
 			ReadHeaderTimeout: 10 * time.Second,
 			ReadTimeout:       30 * time.Second,
@@ -38,6 +43,20 @@ func NewServer(handler http.Handler, certificate func(*tls.ClientHelloInfo) (*tl
 			ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 		},
 	}
+}
+
+// letGo makes each answer of a server that drains the last of its connection, so that who has one leaves it for a replica
+// that stays: the API server would keep asking the old release for the old settings, when helm has long said that the new
+// one is ready.
+func letGo(next http.Handler, draining <-chan struct{}) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case <-draining:
+			w.Header().Set("Connection", "close")
+		default:
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // Check reports that the server is about to end.
@@ -67,12 +86,16 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, drain time.Duration)
 		case <-ctx.Done():
 		}
 		close(s.draining)
-		// Who has a connection leaves it for a replica that stays: the API server would keep asking the old release for the
-		// old settings, when helm has long said that the new one is ready.
-		s.http.SetKeepAlivesEnabled(false)
+		end := time.After(drain)
 		select {
 		case <-failed.Done():
-		case <-time.After(drain):
+		case <-end:
+		case <-time.After(silence):
+			s.http.SetKeepAlivesEnabled(false)
+			select {
+			case <-failed.Done():
+			case <-end:
+			}
 		}
 		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastRequests)
 		defer cancel()
