@@ -206,7 +206,7 @@ func (a *application) finish() {
 	for _, secret := range slices.SortedFunc(maps.Keys(a.certificatesDirty), mesh.Object.Compare) {
 		a.secureRoutes(secret)
 	}
-	if a.plainDirty || len(a.held) == 0 {
+	if _, there := a.held[Key{resourcev3.ListenerType, plainName}]; !there || a.plainDirty {
 		a.put(a.plainRoutes(), nil)
 		a.plainListener()
 	}

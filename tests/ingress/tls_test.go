@@ -1,0 +1,312 @@
+package ingress
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kubernetes-traffic-manager/traffic/xds/envoy"
+	"github.com/kubernetes-traffic-manager/traffic/xds/ingress"
+	"github.com/kubernetes-traffic-manager/traffic/xds/mesh"
+)
+
+// secured adds to an Ingress the Secrets of hosts, each "secret|host,host".
+func secured(ingress string, lines ...string) string {
+	ingress += "  tls:\n"
+	for _, line := range lines {
+		secret, hosts, _ := strings.Cut(line, "|")
+		for i, host := range strings.Split(hosts, ",") {
+			if i == 0 {
+				ingress += fmt.Sprintf("  - secretName: %s\n    hosts:\n", secret)
+			}
+			ingress += fmt.Sprintf("    - '%s'\n", host)
+		}
+	}
+	return ingress
+}
+
+// TestCertificates: several hosts and Secrets at one address, each with its own, wildcards too.
+func TestCertificates(t *testing.T) {
+	t.Parallel()
+	g := start(t)
+	g.service("web")
+	g.certificate("a", "a.example")
+	g.certificate("b", "b.example", "c.example")
+	g.certificate("wild", "*.wild.example")
+	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p384, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	chain, key := signedPair(t, rsaKey, time.Hour, "rsa.example")
+	g.secret("rsa", chain, key)
+	chain, key = signedPair(t, p384, time.Hour, "p384.example")
+	g.secret("p384", chain, key)
+	g.apply(secured(rules("web", 1, "a.example|P|/|web", "b.example|P|/|web", "plain.example|P|/|web", "x.wild.example|P|/|web", "*.wild.example|P|/any|web",
+		"rsa.example|P|/|web", "p384.example|P|/|web", "-|P|/all|web"),
+		"a|a.example", "b|b.example,c.example", "wild|*.wild.example", "rsa|rsa.example", "p384|p384.example"))
+	for _, test := range []struct{ url, want, shown string }{
+		{"https://a.example/", "web", "a.example"},
+		{"https://A.example/", "web", "a.example"},
+		{"https://b.example/", "web", "b.example c.example"},
+		{"https://c.example/all", "web", "b.example c.example"},
+		{"https://c.example/", "404", "b.example c.example"},
+		{"https://x.wild.example/", "web", "*.wild.example"},
+		{"https://y.wild.example/any", "web", "*.wild.example"},
+		{"https://y.wild.example/", "404", "*.wild.example"},
+		{"https://z.y.wild.example/any", "421", "*.wild.example"},
+		{"https://rsa.example/", "web", "rsa.example"},
+		{"https://p384.example/", "web", "p384.example"},
+		{"http://a.example/x?y=z", "308 https://a.example/x?y=z", ""},
+		{"http://c.example/all", "308 https://c.example/all", ""},
+		{"http://y.wild.example/any", "308 https://y.wild.example/any", ""},
+		{"http://x.wild.example:8080/", "308 https://x.wild.example/", ""},
+		{"http://plain.example/", "web", ""},
+		{"http://else.example/all", "web", ""},
+	} {
+		a := g.get(test.url)
+		if got := a.outcome(); got != test.want || a.shown != test.shown {
+			t.Errorf("%s is answered by %s with the certificate of %q, want %s with %q", test.url, got, a.shown, test.want, test.shown)
+		}
+	}
+	for _, host := range []string{"plain.example", "nobody.example"} {
+		if a, err := ask(g.client(nil), "https://"+host+"/"); err == nil {
+			t.Errorf("%s gets the certificate of %q", host, a.shown)
+		}
+	}
+}
+
+// TestConnectionOfAnotherHost: over a connection with one certificate there is no other host to be had (RFC 9110, 7.4).
+func TestConnectionOfAnotherHost(t *testing.T) {
+	t.Parallel()
+	g := start(t)
+	g.service("web")
+	g.certificate("a", "a.example", "a2.example")
+	g.certificate("b", "b.example")
+	g.apply(secured(rules("web", 1, "a.example|P|/|web", "a2.example|P|/|web", "b.example|P|/|web", "plain.example|P|/|web"), "a|a.example,a2.example", "b|b.example"))
+	for _, protocol := range []string{"h2", "http/1.1"} {
+		config := &tls.Config{InsecureSkipVerify: true, ServerName: "a.example", NextProtos: []string{protocol}}
+		client := g.client(config)
+		client.Transport.(*http.Transport).ForceAttemptHTTP2 = protocol == "h2"
+		for host, want := range map[string]string{
+			"a.example": "web", "a2.example": "web", "a2.example:443": "web", "b.example": "421", "plain.example": "421", "nobody": "421",
+		} {
+			a, err := ask(client, "https://a.example/", "Host", host)
+			if err != nil || a.outcome() != want || (protocol == "h2") != (a.protocol == "HTTP/2.0") {
+				t.Errorf("%s over %s (%s): %s, want %s: %v", host, protocol, a.protocol, a.outcome(), want, err)
+			}
+		}
+	}
+}
+
+// TestBrokenSecrets: a Secret that cannot be used harms its hosts alone, which get a certificate of the gateway's own; each is
+// right again when its Secret is.
+func TestBrokenSecrets(t *testing.T) {
+	t.Parallel()
+	g := start(t)
+	g.service("web")
+	g.certificate("good", "good.example")
+	g.certificate("other", "other.example")
+	expired, expiredKey := newPair(t, -time.Hour, "expired.example")
+	chain, _ := newPair(t, time.Hour, "mismatch.example")
+	_, key := newPair(t, time.Hour, "mismatch.example")
+	g.secret("expired", expired, expiredKey)
+	g.secret("malformed", []byte("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"), key)
+	g.secret("mismatch", chain, key)
+	names := []string{"expired", "malformed", "mismatch", "missing"}
+	paths := []string{"good.example|P|/|web"}
+	tlsLines := []string{"good|good.example"}
+	for _, name := range names {
+		paths, tlsLines = append(paths, name+".example|P|/|web"), append(tlsLines, name+"|"+name+".example")
+	}
+	g.apply(secured(rules("web", 1, paths...), tlsLines...))
+	shown := func(host string) string { return g.get("https://" + host + "/").shown }
+	for _, name := range names {
+		if got := shown(name + ".example"); got != "fallback.invalid" {
+			t.Errorf("%s shows the certificate of %q", name, got)
+		}
+	}
+	if got := shown("good.example"); got != "good.example" {
+		t.Errorf("the good host shows the certificate of %q", got)
+	}
+	for _, want := range []string{
+		`spec.tls="expired": the certificate expired at 20`, `spec.tls="malformed": tls.crt and tls.key are no pair: x509: `,
+		`spec.tls="mismatch": tls.crt and tls.key are no pair: tls: private key does not match public key; in force: a certificate of the gateway's own`,
+		`spec.tls="missing": there is no Secret default/missing of type kubernetes.io/tls`,
+	} {
+		if !strings.Contains(g.told("web"), want) {
+			t.Errorf("not told %s:\n%s", want, g.told("web"))
+		}
+	}
+	for _, name := range names {
+		g.certificate(name, name+".example")
+		if got := shown(name + ".example"); got != name+".example" {
+			t.Errorf("%s shows the certificate of %q when it is right", name, got)
+		}
+	}
+	if told := g.told("web"); told != "" {
+		t.Errorf("still told %s", told)
+	}
+	g.model.Delete(mesh.Object{Kind: ingress.Secret, Namespace: "default", Name: "good"})
+	g.now = g.now.Add(2 * time.Hour) // all others expire
+	g.publish()
+	if got := shown("good.example") + " " + shown("missing.example"); got != "fallback.invalid fallback.invalid" {
+		t.Errorf("deleted and expired show %s", got)
+	}
+}
+
+// TestSecretReplaced: a renewal, and one more certificate beside it, drop no connection: not one request fails, and a download
+// that has begun goes on.
+func TestSecretReplaced(t *testing.T) {
+	t.Parallel()
+	g := start(t)
+	flow := make(chan string)
+	l := g.listen(g.outside, serverAddress+":0")
+	server := &http.Server{ReadHeaderTimeout: patience, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		for {
+			select {
+			case text := <-flow:
+				_, _ = io.WriteString(w, text)
+				_ = http.NewResponseController(w).Flush()
+			case <-r.Context().Done():
+				return
+			}
+		}
+	})}
+	go func() { _ = server.Serve(l) }()
+	t.Cleanup(func() { server.Close() })
+	g.serviceAt("slow", mustPort(t, l))
+	g.service("web")
+	g.certificate("a", "a.example")
+	g.apply(secured(rules("web", 1, "a.example|P|/|web", "a.example|P|/slow|slow"), "a|a.example"))
+	for _, protocol := range []string{"h2", "http/1.1"} {
+		client := g.client(&tls.Config{InsecureSkipVerify: true, NextProtos: []string{protocol}})
+		client.Transport.(*http.Transport).ForceAttemptHTTP2 = protocol == "h2"
+		response := make(chan *http.Response, 1)
+		go func() {
+			r, err := client.Get("https://a.example/slow")
+			if err != nil {
+				t.Error(err)
+			}
+			response <- r
+		}()
+		flow <- "before"
+		r := <-response
+		if r == nil {
+			t.FailNow()
+		}
+		buffer := make([]byte, 6)
+		if _, err := io.ReadFull(r.Body, buffer); err != nil {
+			t.Fatal(err)
+		}
+		g.certificate("a", "a.example", "renewed-"+protocol[:2]+".example")
+		g.certificate("more", "more.example")
+		g.apply(secured(rules("more-"+protocol[:2], 2, protocol[:2]+".more.example|P|/|web"), "more|"+protocol[:2]+".more.example"))
+		if got := g.get("https://a.example/").shown; !strings.Contains(got, "renewed-"+protocol[:2]) {
+			t.Errorf("a new connection gets the certificate of %q", got)
+		}
+		flow <- "after!"
+		if _, err := io.ReadFull(r.Body, buffer); err != nil || string(buffer) != "after!" {
+			t.Errorf("%s: the download broke: %q, %v", protocol, buffer, err)
+		}
+		r.Body.Close()
+		client.CloseIdleConnections()
+	}
+}
+
+// TestRedirects: never for a challenge of ACME, not where an annotation says so, and with method and body kept.
+func TestRedirects(t *testing.T) {
+	t.Parallel()
+	g := start(t)
+	g.service("web")
+	g.service("solver")
+	g.certificate("a", "a.example")
+	solver := rules("solver", 3, "a.example|E|/.well-known/acme-challenge/token|solver")
+	off := strings.Replace(secured(rules("off", 2, "a.example|P|/off|web"), "a|a.example"), "metadata:\n", "metadata:\n  annotations: {traffic.ingress/ssl-redirect: 'false'}\n", 1)
+	g.apply(secured(rules("web", 1, "a.example|P|/|web"), "a|a.example") + "\n---\n" + solver + "\n---\n" + off)
+	for path, want := range map[string]string{
+		"/":                                        "308 https://a.example/",
+		"/.well-known/acme-challenge/token":        "solver",
+		"/.well-known/acme-challenge/another":      "web",
+		"/.well-known/acme-challengers":            "308 https://a.example/.well-known/acme-challengers",
+		"/x/../.well-known/acme-challenge/../../y": "308 https://a.example/y",
+		"/off/x": "web",
+	} {
+		if status, a := g.raw("GET " + path + " HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n"); true {
+			a.Status = status
+			if got := a.outcome(); got != want {
+				t.Errorf("%s: %s, want %s", path, got, want)
+			}
+		}
+	}
+}
+
+// TestDefaultCertificate: who asks for no host, or an unknown one, gets the configured certificate, and no host that has
+// another.
+func TestDefaultCertificate(t *testing.T) {
+	t.Parallel()
+	g := start(t, func(c *ingress.Config, e *envoy.GatewayConfig) {
+		c.DefaultCertificate = mesh.Object{Kind: ingress.Secret, Namespace: "default", Name: "default"}
+		e.DefaultCertificate = c.DefaultCertificate
+	})
+	g.service("web")
+	g.certificate("a", "a.example")
+	g.certificate("default", "default.example")
+	g.apply(secured(rules("web", 1, "a.example|P|/|web", "plain.example|P|/|web"), "a|a.example"))
+	ask := func(name, host string) string {
+		client := g.client(&tls.Config{InsecureSkipVerify: true, ServerName: name})
+		a, err := ask(client, "https://"+host+"/")
+		if err != nil {
+			return err.Error()
+		}
+		return a.outcome() + " " + a.shown
+	}
+	for _, test := range []struct{ name, host, want string }{
+		{"", "10.0.0.1", "404 default.example"},
+		{"plain.example", "plain.example", "web default.example"},
+		{"unknown.example", "unknown.example", "404 default.example"},
+		{"unknown.example", "a.example", "421 default.example"},
+		{"a.example", "a.example", "web a.example"},
+		{"a.example", "plain.example", "421 a.example"},
+	} {
+		if got := ask(test.name, test.host); got != test.want {
+			t.Errorf("%s over a connection to %q: %s, want %s", test.host, test.name, got, test.want)
+		}
+	}
+}
+
+// TestTLSVersions: nothing older than 1.2, and no cipher without forward secrecy.
+func TestTLSVersions(t *testing.T) {
+	t.Parallel()
+	g := start(t)
+	g.service("web")
+	g.certificate("a", "a.example")
+	g.apply(secured(rules("web", 1, "a.example|P|/|web"), "a|a.example"))
+	for name, test := range map[string]struct {
+		config tls.Config
+		works  bool
+	}{
+		"1.1":      {tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}, false},
+		"1.2":      {tls.Config{MaxVersion: tls.VersionTLS12}, true},
+		"1.3":      {tls.Config{MinVersion: tls.VersionTLS13}, true},
+		"CBC":      {tls.Config{MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA}}, false},
+		"ChaCha20": {tls.Config{MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256}}, true},
+	} {
+		config := test.config
+		config.InsecureSkipVerify = true
+		if _, err := ask(g.client(&config), "https://a.example/"); (err == nil) != test.works {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
