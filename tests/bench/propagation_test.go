@@ -20,7 +20,9 @@ const editsEach = 50
 // request that behaves so at a real Envoy; and what the control plane needs for it.
 func BenchmarkPropagation(b *testing.B) {
 	w := newWorld(b)
-	p := populate(b, newClient(b), w.serve(b))
+	client := newClient(b)
+	alone(b, client)
+	p := populate(b, client, w.serve(b))
 	control := newControlPlane(b, kubeconfig(b), p.namespace)
 	nodes, tokens := p.identities(b)
 	f := newFigures()

@@ -26,7 +26,9 @@ const (
 // the labels say, on the stream that it began with. It prints how far the clients were behind.
 func BenchmarkSoak(b *testing.B) {
 	w := newWorld(b)
-	p := populate(b, newClient(b), w.serve(b))
+	client := newClient(b)
+	alone(b, client)
+	p := populate(b, client, w.serve(b))
 	control := newControlPlane(b, kubeconfig(b), p.namespace)
 	nodes, tokens := p.identities(b)
 	f := newFigures()

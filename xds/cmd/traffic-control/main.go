@@ -190,7 +190,7 @@ func (p publisher) Publish(update envoy.Update, applied func(watch.Applied)) {
 // How much may be allocated between two collections, in per cent of what lives; Go's default is 100. Nearly all that lives
 // here lives long, and an edit allocates little, so that the memory saved is more than the work added. The start allocates
 // much that does not live, when proxies wait.
-const gcPercent, gcPercentAtStart = 30, 50
+const gcPercent, gcPercentAtStart = 20, 50
 
 func collectAt(percent int) {
 	if os.Getenv("GOGC") == "" {
