@@ -85,7 +85,7 @@ func shop(t *testing.T, kind label.Kind, labels map[string]string) (map[envoy.Ke
 	}
 	p := newPlayer(t)
 	for _, set := range decode(t, txtar.File{Name: "shop.yaml", Data: fmt.Appendf(nil, shopObjects, more[0], more[1], more[2])}) {
-		set(p.mesh)
+		set(p)
 	}
 	p.flush(t)
 	problems := map[string]bool{}

@@ -8,10 +8,12 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/tools/txtar"
 
 	"github.com/kubernetes-traffic-manager/traffic/xds/envoy"
+	"github.com/kubernetes-traffic-manager/traffic/xds/ingress"
 	"github.com/kubernetes-traffic-manager/traffic/xds/label"
 	"github.com/kubernetes-traffic-manager/traffic/xds/mesh"
 )
@@ -59,6 +61,11 @@ func TestEveryLabelHasAStory(t *testing.T) {
 		}
 		all.Write(text)
 	}
+	for _, entry := range label.IngressTable {
+		if !strings.Contains(all.String(), entry.Name) {
+			t.Errorf("no story has %s", entry.Name)
+		}
+	}
 	for _, entry := range label.Table {
 		// Opting in is the webhook's.
 		if name := strings.TrimSuffix(entry.Name, "<port>"); name != label.EnabledKey && !strings.Contains(all.String(), name) {
@@ -73,7 +80,26 @@ type player struct {
 	snapshot *envoy.Snapshot
 	live     map[envoy.Key]envoy.Resource
 	problems map[mesh.Object][]label.Problem
+
+	ingresses *ingress.Gateway
+	gateway   *envoy.Gateway
+	served    map[envoy.Key]envoy.Resource
+	// serves says that there was an Ingress.
+	serves bool
+	// shows says that the story shows the gateway's listeners, which are mostly the same.
+	shows bool
 }
+
+func (p *player) delete(o mesh.Object) {
+	p.mesh.Delete(o)
+	p.ingresses.Delete(o)
+}
+
+// noon is when stories happen.
+var noon = time.Date(2030, 1, 1, 12, 0, 0, 0, time.UTC)
+
+// fallback stands for the gateway's own certificate.
+var fallback = ingress.Pair{Chain: []byte("fallback"), Key: []byte("fallback")}
 
 func newPlayer(t *testing.T) *player {
 	translator, err := envoy.NewTranslator(envoy.Config{
@@ -83,11 +109,18 @@ func newPlayer(t *testing.T) *player {
 	if err != nil {
 		t.Fatal(err)
 	}
+	gateway, err := envoy.NewGateway(translator, envoy.GatewayConfig{HTTPPort: 8080, HTTPSPort: 8443, IPv6: true, Fallback: fallback})
+	if err != nil {
+		t.Fatal(err)
+	}
 	return &player{
-		mesh:     mesh.New(mesh.Config{KubernetesAPI: true, Collector: true}),
-		snapshot: envoy.NewSnapshot(translator),
-		live:     map[envoy.Key]envoy.Resource{},
-		problems: map[mesh.Object][]label.Problem{},
+		ingresses: ingress.New(ingress.Config{Controller: "kubernetes-traffic-manager/ingress"}),
+		gateway:   gateway,
+		served:    map[envoy.Key]envoy.Resource{},
+		mesh:      mesh.New(mesh.Config{KubernetesAPI: true, Collector: true}),
+		snapshot:  envoy.NewSnapshot(translator),
+		live:      map[envoy.Key]envoy.Resource{},
+		problems:  map[mesh.Object][]label.Problem{},
 	}
 }
 
@@ -102,19 +135,18 @@ func (p *player) flush(t *testing.T) []string {
 	for _, l := range changes.Labels {
 		lines = append(lines, fmt.Sprintf("%s: %s %q -> %q", l.Object, l.Key, l.Old, l.New))
 	}
-	for _, r := range u.Set {
-		sign := "~"
-		if _, known := p.live[r.Key]; !known {
-			sign = "+"
+	lines = append(lines, apply(p.live, u, "")...)
+	served := p.ingresses.Flush(noon, p.mesh, changes.Services)
+	g, unserved := p.gateway.Apply(served)
+	for _, f := range unserved {
+		t.Errorf("%s of %s: %v", f.Key, f.Object, f.Err)
+	}
+	lines = append(lines, apply(p.served, g, "gateway ")...)
+	for _, c := range append(changes.Problems, served.Problems...) {
+		c.Problems = p.ingresses.InForce(c.Object, c.Problems)
+		if len(c.Problems)+len(p.problems[c.Object]) == 0 {
+			continue
 		}
-		p.live[r.Key] = r
-		lines = append(lines, fmt.Sprintf("%s %s %s", sign, typeName(r.Type), r.Name))
-	}
-	for _, key := range u.Remove {
-		delete(p.live, key)
-		lines = append(lines, fmt.Sprintf("- %s %s", typeName(key.Type), key.Name))
-	}
-	for _, c := range changes.Problems {
 		p.problems[c.Object] = c.Problems
 		for _, problem := range c.Problems {
 			lines = append(lines, fmt.Sprintf("! %s: %s", c.Object, problem))
@@ -127,26 +159,48 @@ func (p *player) flush(t *testing.T) []string {
 	return lines
 }
 
+// apply brings resources to an update and returns a line for each.
+func apply(live map[envoy.Key]envoy.Resource, u envoy.Update, where string) []string {
+	var lines []string
+	for _, r := range u.Set {
+		sign := "~"
+		if _, known := live[r.Key]; !known {
+			sign = "+"
+		}
+		live[r.Key] = r
+		lines = append(lines, fmt.Sprintf("%s %s%s %s", sign, where, typeName(r.Type), r.Name))
+	}
+	for _, key := range u.Remove {
+		delete(live, key)
+		lines = append(lines, fmt.Sprintf("- %s%s %s", where, typeName(key.Type), key.Name))
+	}
+	return lines
+}
+
 // play returns the archive with what its inputs lead to.
 func play(t *testing.T, archive *txtar.Archive) *txtar.Archive {
 	var (
 		out     = &txtar.Archive{Comment: archive.Comment}
 		p       = newPlayer(t)
-		objects = map[mesh.Object]func(*mesh.Mesh){}
+		objects = map[mesh.Object]func(*player){}
 	)
 	for _, f := range archive.Files {
 		step, action, _ := strings.Cut(strings.TrimSuffix(f.Name, ".yaml"), ".")
 		switch {
 		case f.Name == "objects.yaml", action == "apply":
 			for o, set := range decode(t, f) {
+				p.serves = p.serves || o.Kind == ingress.Ingress
 				objects[o] = set
-				set(p.mesh)
+				set(p)
 			}
 		case action == "delete":
 			for o := range decode(t, f) {
 				delete(objects, o)
-				p.mesh.Delete(o)
+				p.delete(o)
 			}
+		case f.Name == listenersFile:
+			p.shows = true
+			continue
 		default:
 			continue
 		}
@@ -156,26 +210,29 @@ func play(t *testing.T, archive *txtar.Archive) *txtar.Archive {
 			out.Files = append(out.Files, textFile(step+".changes", lines))
 		}
 		checkReferences(t, p.live)
+		checkReferences(t, p.served)
 	}
-	checkFromScratch(t, objects, p.live)
+	checkFromScratch(t, objects, p)
 	out.Files = append(out.Files, outputs(t, p)...)
 	return out
 }
 
 // checkFromScratch compares with a control plane that starts on the objects as they are at the end.
-func checkFromScratch(t *testing.T, objects map[mesh.Object]func(*mesh.Mesh), live map[envoy.Key]envoy.Resource) {
+func checkFromScratch(t *testing.T, objects map[mesh.Object]func(*player), played *player) {
 	p := newPlayer(t)
 	for _, set := range objects {
-		set(p.mesh)
+		set(p)
 	}
 	p.flush(t)
-	for key, r := range live {
-		if p.live[key].Version != r.Version {
-			t.Errorf("%s %s is not the same from scratch", typeName(key.Type), key.Name)
+	for _, pair := range []struct{ was, is map[envoy.Key]envoy.Resource }{{played.live, p.live}, {played.served, p.served}} {
+		for key, r := range pair.was {
+			if pair.is[key].Version != r.Version {
+				t.Errorf("%s %s is not the same from scratch", typeName(key.Type), key.Name)
+			}
 		}
-	}
-	if len(p.live) != len(live) {
-		t.Errorf("%d resources, %d from scratch", len(live), len(p.live))
+		if len(pair.is) != len(pair.was) {
+			t.Errorf("%d resources, %d from scratch", len(pair.was), len(pair.is))
+		}
 	}
 }
 

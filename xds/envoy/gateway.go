@@ -207,6 +207,9 @@ func (a *application) finish() {
 		a.secureRoutes(secret)
 	}
 	if _, there := a.held[Key{resourcev3.ListenerType, plainName}]; !there || a.plainDirty {
+		if tracing := a.translator.tracing; tracing != nil {
+			a.put(tracing.cluster, nil)
+		}
 		a.put(a.plainRoutes(), nil)
 		a.plainListener()
 	}

@@ -155,7 +155,6 @@ func (a *application) newChain(certificate, manager string, hosts []string) *lis
 		return nil
 	}
 	chain := &listenerv3.FilterChain{
-		Name: manager,
 		Filters: []*listenerv3.Filter{{Name: manager, ConfigType: &listenerv3.Filter_ConfigDiscovery{
 			ConfigDiscovery: &corev3.ExtensionConfigSource{ConfigSource: ads(), TypeUrls: []string{config.GetTypeUrl()}},
 		}}},

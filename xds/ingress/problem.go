@@ -112,3 +112,12 @@ func (g *Gateway) certificateProblemOf(i *ingress, secret mesh.Object) []label.P
 	}
 	return problems
 }
+
+// InForce returns the problems of a Service that are some in spite of the gateway: an Ingress opens its ports there, so that
+// labels act that otherwise lack a port.
+func (g *Gateway) InForce(service mesh.Object, problems []label.Problem) []label.Problem {
+	if len(g.hostsTo[service]) == 0 {
+		return problems
+	}
+	return slices.DeleteFunc(slices.Clone(problems), func(p label.Problem) bool { return p.Unused })
+}

@@ -17,6 +17,7 @@ func idle(kind Kind, labels map[string]string, s Settings, invalid []Problem) []
 			continue
 		}
 		p := Problem{Key: entry.Name, Value: value, Reason: s.closed(kind, entry.Of), InForce: "nothing"}
+		p.Unused = p.Reason != "" && !slices.ContainsFunc(faults, func(fault Key) bool { return fault.Name == entry.Name })
 		if p.Reason == "" {
 			missing, reason := s.lacks(entry.Name, labels)
 			if !concerns(invalid, missing) { // it is there, and its author knows what is wrong with it

@@ -17,6 +17,9 @@ type Problem struct {
 	Reason string
 	// InForce says what applies instead.
 	InForce string
+	// Unused says that only the want of an open port keeps the label from what it says: it is no problem of a Service that an
+	// Ingress names.
+	Unused bool
 }
 
 func (p Problem) String() string {

@@ -14,7 +14,9 @@ func (s *Server) role(id Identity) (Identity, *store) {
 }
 
 // PublishGateway is Publish for gateways: they get nothing of what sidecars get, and sidecars nothing of theirs.
-func (s *Server) PublishGateway(u Update, applied func(Applied)) { s.publish(s.gatewayStore, u, applied) }
+func (s *Server) PublishGateway(u Update, applied func(Applied)) {
+	s.publish(s.gatewayStore, u, applied)
+}
 
 // mostNames is how many resources a request may name before it is known whose it is.
 func (s *Server) mostNames() int { return max(s.store.mostNames(), s.gatewayStore.mostNames()) }

@@ -96,10 +96,13 @@ func (m model) Delete(o mesh.Object) {
 
 // problems are those of the last flush.
 func (m model) problems(o mesh.Object) []label.Problem {
-	if m.gateway != nil && (o.Kind == ingress.Ingress || o.Kind == ingress.Secret) {
+	switch {
+	case m.gateway == nil:
+		return m.Problems(o)
+	case o.Kind == ingress.Ingress, o.Kind == ingress.Secret:
 		return m.gateway.Problems(o)
 	}
-	return m.Problems(o)
+	return m.gateway.InForce(o, m.Problems(o))
 }
 
 // A change is what differs between two states of a model.
@@ -139,6 +142,11 @@ func (w *Watcher) translateGateway(c ingress.Changes) (update envoy.Update, conc
 	for _, p := range c.Problems {
 		concerned = append(concerned, p.Object)
 		delete(w.untranslated, p.Object)
+	}
+	for _, b := range c.Backends { // with it, labels come into force, or cease to be
+		if len(w.model.Problems(b.Key.Service)) > 0 {
+			concerned = append(concerned, b.Key.Service)
+		}
 	}
 	for _, f := range failures {
 		concerned = append(concerned, f.Object)
