@@ -3,10 +3,12 @@ package envoy
 import (
 	"bytes"
 	"encoding/json"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -33,7 +35,10 @@ func TestStoriesLoad(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			validate(t, bootstrap(t, archive), "")
+			validate(t, bootstrap(t, archive, ""), "")
+			if strings.HasPrefix(filepath.Base(path), "gateway") {
+				validate(t, bootstrap(t, archive, "gateway-"), "")
+			}
 		})
 	}
 }
@@ -58,7 +63,7 @@ func TestEnvoyRefuses(t *testing.T) {
 				data := bytes.ReplaceAll(f.Data, []byte(test.old), []byte(test.new))
 				changed.Files = append(changed.Files, txtar.File{Name: f.Name, Data: data})
 			}
-			validate(t, bootstrap(t, changed), test.refusal)
+			validate(t, bootstrap(t, changed, ""), test.refusal)
 		})
 	}
 }
@@ -85,20 +90,30 @@ func validate(t *testing.T, config []byte, refusal string) {
 }
 
 // bootstrap makes a static configuration of a story's resources: routes move into the listeners that name them, and
-// endpoints into clusters of their own, because neither can stand alone in a file.
-func bootstrap(t *testing.T, archive *txtar.Archive) []byte {
+// endpoints into clusters of their own, because neither can stand alone in a file. The files have the prefix.
+func bootstrap(t *testing.T, archive *txtar.Archive, prefix string) []byte {
 	resources := map[string][]object{}
 	for _, f := range archive.Files {
-		if strings.HasSuffix(f.Name, "s.yaml") && f.Name != "objects.yaml" {
-			resources[f.Name] = documents(t, f)
+		if name, ours := strings.CutPrefix(f.Name, prefix); ours && strings.HasSuffix(name, "s.yaml") && name != "objects.yaml" && !strings.HasPrefix(name, "gateway-") {
+			resources[name] = documents(t, f)
 		}
 	}
 	routes := map[any]object{}
 	for _, r := range resources["routes.yaml"] {
 		routes[r["name"]] = r
 	}
+	managers := map[any]object{}
+	for _, m := range resources["managers.yaml"] {
+		managers[m["name"]] = m["typed_config"].(object)
+	}
 	for _, l := range resources["listeners.yaml"] {
+		for _, chain := range l["filter_chains"].([]any) {
+			inlineManager(chain.(object), managers)
+		}
 		inlineRoute(t, l, routes)
+	}
+	if len(resources["listeners.yaml"]) == 0 && prefix != "" {
+		resources["listeners.yaml"] = routeListeners(routes)
 	}
 	clusters := []object{{"name": "traffic-control", "type": "STATIC"}}
 	for _, assignment := range resources["endpoints.yaml"] {
@@ -149,4 +164,36 @@ func inlineRoute(t *testing.T, listener object, routes map[any]object) {
 	}
 	delete(config, "rds")
 	config["route_config"] = route
+}
+
+// inlineManager puts a connection manager into the chain that names it.
+func inlineManager(chain object, managers map[any]object) {
+	filter := chain["filters"].([]any)[0].(object)
+	if manager, named := managers[filter["name"]]; named {
+		delete(filter, "config_discovery")
+		filter["typed_config"] = manager
+	}
+}
+
+// routeListeners holds the routes of a story that does not show its listeners.
+func routeListeners(routes map[any]object) []object {
+	var listeners []object
+	for _, name := range slices.SortedFunc(maps.Keys(routes), func(a, b any) int { return strings.Compare(a.(string), b.(string)) }) {
+		filter := func(name, configuration string) object {
+			return object{"name": name, "typed_config": object{"@type": "type.googleapis.com/envoy.extensions.filters." + configuration}}
+		}
+		manager := filter("manager", "network.http_connection_manager.v3.HttpConnectionManager")
+		config := manager["typed_config"].(object)
+		config["stat_prefix"], config["route_config"] = "story", routes[name]
+		buffer := filter("envoy.filters.http.buffer", "http.buffer.v3.Buffer")
+		buffer["typed_config"].(object)["max_request_bytes"] = 1
+		config["http_filters"] = []object{
+			filter("envoy.filters.http.rbac", "http.rbac.v3.RBAC"), buffer, filter("envoy.filters.http.router", "http.router.v3.Router"),
+		}
+		listeners = append(listeners, object{
+			"name": name, "filter_chains": []object{{"filters": []object{manager}}},
+			"address": object{"socket_address": object{"address": "127.0.0.1", "port_value": 8080 + len(listeners)}},
+		})
+	}
+	return listeners
 }

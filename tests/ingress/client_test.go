@@ -115,7 +115,7 @@ func (g *gateway) client(config *tls.Config) *http.Client {
 				if len(port) < 4 {
 					port = map[string]string{"80": "8080", "443": "8443"}[port]
 				}
-				return g.dial(ctx, "127.0.0.1:"+port)
+				return g.dial(ctx, gatewayAddress+":"+port)
 			},
 		},
 	}

@@ -46,7 +46,7 @@ const (
 
 // A gateway is a running Envoy with the control plane that makes it one.
 type gateway struct {
-	t *testing.T
+	t testing.TB
 	// inside is where Envoy is, and its clients; outside is where the servers of Services are.
 	inside, outside ns.NetNS
 	server          *serve.Server
@@ -74,7 +74,7 @@ func (tokens) Authenticate(_ context.Context, token string) (serve.Identity, err
 }
 
 // start runs a gateway that serves nothing yet.
-func start(t *testing.T, adjust ...func(*ingress.Config, *envoy.GatewayConfig)) *gateway {
+func start(t testing.TB, adjust ...func(*ingress.Config, *envoy.GatewayConfig)) *gateway {
 	t.Helper()
 	g := &gateway{t: t, log: &injected.Output{}, problems: map[mesh.Object]string{}, now: time.Now()}
 	g.inside, g.outside = injected.Network(t, gatewayAddress, serverAddress)
@@ -164,7 +164,7 @@ func (g *gateway) startEnvoy(control, ca string) {
 }
 
 // bootstrap is what a gateway must have: its node id, the way to the control plane, and its token.
-func bootstrap(t *testing.T, control, ca, dir string) []byte {
+func bootstrap(t testing.TB, control, ca, dir string) []byte {
 	t.Helper()
 	type object = map[string]any
 	at := netip.MustParseAddrPort(control)
@@ -371,4 +371,8 @@ func (g *gateway) endpoints(service string, ports ...uint16) {
 			Endpoints: []discoveryv1.Endpoint{{Addresses: []string{serverAddress}}},
 		})
 	}
+}
+
+func objectOf(kind, name string) mesh.Object {
+	return mesh.Object{Kind: kind, Namespace: "default", Name: name}
 }

@@ -11,7 +11,7 @@ import (
 // raw sends bytes as they are, and returns the status of the first answer, and what its server saw.
 func (g *gateway) raw(request string) (int, answer) {
 	g.t.Helper()
-	c, err := g.dial(g.t.Context(), "127.0.0.1:8080")
+	c, err := g.dial(g.t.Context(), gatewayAddress+":8080")
 	if err != nil {
 		g.t.Fatal(err)
 	}

@@ -171,12 +171,12 @@ func TestBrokenSecrets(t *testing.T) {
 func TestSecretReplaced(t *testing.T) {
 	t.Parallel()
 	g := start(t)
-	flow := make(chan string)
+	flows := map[string]chan string{"/slow/h2": make(chan string), "/slow/ht": make(chan string)}
 	l := g.listen(g.outside, serverAddress+":0")
 	server := &http.Server{ReadHeaderTimeout: patience, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		for {
 			select {
-			case text := <-flow:
+			case text := <-flows[r.URL.Path]:
 				_, _ = io.WriteString(w, text)
 				_ = http.NewResponseController(w).Flush()
 			case <-r.Context().Done():
@@ -191,11 +191,13 @@ func TestSecretReplaced(t *testing.T) {
 	g.certificate("a", "a.example")
 	g.apply(secured(rules("web", 1, "a.example|P|/|web", "a.example|P|/slow|slow"), "a|a.example"))
 	for _, protocol := range []string{"h2", "http/1.1"} {
+		path := "/slow/" + protocol[:2]
+		flow := flows[path]
 		client := g.client(&tls.Config{InsecureSkipVerify: true, NextProtos: []string{protocol}})
 		client.Transport.(*http.Transport).ForceAttemptHTTP2 = protocol == "h2"
 		response := make(chan *http.Response, 1)
 		go func() {
-			r, err := client.Get("https://a.example/slow")
+			r, err := client.Get("https://a.example" + path)
 			if err != nil {
 				t.Error(err)
 			}
@@ -294,18 +296,17 @@ func TestTLSVersions(t *testing.T) {
 	g.certificate("a", "a.example")
 	g.apply(secured(rules("web", 1, "a.example|P|/|web"), "a|a.example"))
 	for name, test := range map[string]struct {
-		config tls.Config
+		config *tls.Config
 		works  bool
 	}{
-		"1.1":      {tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}, false},
-		"1.2":      {tls.Config{MaxVersion: tls.VersionTLS12}, true},
-		"1.3":      {tls.Config{MinVersion: tls.VersionTLS13}, true},
-		"CBC":      {tls.Config{MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA}}, false},
-		"ChaCha20": {tls.Config{MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256}}, true},
+		"1.1":      {&tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}, false},
+		"1.2":      {&tls.Config{MaxVersion: tls.VersionTLS12}, true},
+		"1.3":      {&tls.Config{MinVersion: tls.VersionTLS13}, true},
+		"CBC":      {&tls.Config{MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA}}, false},
+		"ChaCha20": {&tls.Config{MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256}}, true},
 	} {
-		config := test.config
-		config.InsecureSkipVerify = true
-		if _, err := ask(g.client(&config), "https://a.example/"); (err == nil) != test.works {
+		test.config.InsecureSkipVerify = true
+		if _, err := ask(g.client(test.config), "https://a.example/"); (err == nil) != test.works {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

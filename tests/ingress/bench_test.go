@@ -1,0 +1,69 @@
+package ingress
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// BenchmarkOneMoreIngress is the time from the event of one more Ingress with its Secret to the first 200 over TLS, at a
+// thousand hosts, each with a certificate: go test ./tests/ingress -run '^$' -bench OneMore -benchtime 50x
+func BenchmarkOneMoreIngress(b *testing.B) {
+	for _, scheme := range []string{"https", "http"} {
+		b.Run(scheme, func(b *testing.B) { oneMore(b, scheme) })
+	}
+}
+
+func oneMore(b *testing.B, scheme string) {
+	const hosts = 1000
+	g := start(b)
+	g.service("web")
+	chain, key := newPair(b, time.Hour, "*.example")
+	add := func(n int) {
+		name := fmt.Sprint("h", n)
+		g.model.SetSecret(&corev1.Secret{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name},
+			Data:       map[string][]byte{corev1.TLSCertKey: chain, corev1.TLSPrivateKeyKey: key},
+		})
+		i := rules(name, 1, name+".example|P|/|web")
+		if scheme == "https" {
+			i = secured(i, name+"|"+name+".example")
+		}
+		g.set([]byte(i))
+	}
+	for n := range hosts {
+		add(n)
+	}
+	began := time.Now()
+	g.publish()
+	b.Logf("the first %d in %v", hosts, time.Since(began))
+	var took, control []time.Duration
+	n := hosts
+	for b.Loop() {
+		began := time.Now()
+		add(n)
+		changes := g.model.Flush(g.now, g.mesh, g.mesh.Flush().Services)
+		update, _ := g.resources.Apply(changes)
+		g.server.PublishGateway(update, nil)
+		control = append(control, time.Since(began))
+		for {
+			a, err := ask(g.client(nil), fmt.Sprintf("%s://h%d.example/", scheme, n))
+			if err == nil && a.Status == http.StatusOK {
+				break
+			}
+			time.Sleep(time.Millisecond)
+		}
+		took = append(took, time.Since(began))
+		n++
+	}
+	for name, times := range map[string][]time.Duration{"200": took, "control": control} {
+		slices.Sort(times)
+		b.ReportMetric(float64(times[len(times)/2].Microseconds())/1000, name+"-p50-ms")
+		b.ReportMetric(float64(times[len(times)*99/100].Microseconds())/1000, name+"-p99-ms")
+	}
+}

@@ -1,0 +1,225 @@
+package ingress
+
+import (
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// annotated adds an annotation to an Ingress.
+func annotated(ingress, key, value string) string {
+	return strings.Replace(ingress, "metadata:\n", fmt.Sprintf("metadata:\n  annotations: {%s: %q}\n", key, value), 1)
+}
+
+// TestLabelsAtTheGateway: what a Service's labels say of requests acts without a label that opens a port; faults do not.
+func TestLabelsAtTheGateway(t *testing.T) {
+	t.Parallel()
+	g := start(t)
+	failures := 0
+	l := g.listen(g.outside, serverAddress+":0")
+	server := &http.Server{ReadHeaderTimeout: patience, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/slow":
+			<-r.Context().Done()
+		case "/flaky":
+			if failures++; failures%3 != 0 {
+				w.WriteHeader(http.StatusInternalServerError)
+				return
+			}
+		}
+		mirror("web")(w, r)
+	})}
+	go func() { _ = server.Serve(l) }()
+	t.Cleanup(func() { server.Close() })
+	port := mustPort(t, l)
+	g.serviceAt("web", port, "traffic.request.timeout", "100ms", "traffic.retries.5xx", "2",
+		"traffic.fault.abort.percentage", "100", "traffic.rate.limit", "1")
+	g.apply(rules("web", 1, "web|P|/|web"))
+	for path, want := range map[string]string{"/": "web", "/slow": "504", "/flaky": "web"} {
+		if got := g.get("http://web" + path).outcome(); got != want {
+			t.Errorf("%s: %s, want %s", path, got, want)
+		}
+	}
+	g.serviceAt("web", port, "traffic.port.80", "tcp")
+	g.publish()
+	if got := g.get("http://web/").outcome(); got != "web" {
+		t.Errorf("a tcp port: %s", got)
+	}
+}
+
+// TestWeightsAndHashing: endpoints get their share, and requests with one header stay together.
+func TestWeightsAndHashing(t *testing.T) {
+	t.Parallel()
+	g := start(t)
+	var ports []uint16
+	for _, name := range []string{"one", "two", "three"} {
+		g.service(name)
+	}
+	for _, name := range []string{"one", "two", "three"} {
+		p, err := g.mesh.Backend(objectOf("Service", name), "", 80)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ports = append(ports, p.Endpoints[0].Address.Port())
+	}
+	g.serviceAt("all", ports[0])
+	g.endpoints("all", ports...)
+	g.apply(rules("web", 1, "web|P|/|all"))
+	answered := func(count int, headers ...string) map[string]int {
+		who := map[string]int{}
+		client := g.client(nil)
+		for range count {
+			a, err := ask(client, "http://web/", headers...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			who[a.Server]++
+		}
+		return who
+	}
+	// Each of Envoy's workers goes round for itself; one connection has one worker.
+	if who := answered(30); who["one"] != 10 || who["two"] != 10 || who["three"] != 10 {
+		t.Errorf("answered by %v", who)
+	}
+	g.serviceAt("all", ports[0], "traffic.lb.policy", "RING_HASH", "traffic.hash.header.name", "x-user")
+	g.endpoints("all", ports...)
+	g.publish()
+	servers := map[string]bool{}
+	for n := range 20 {
+		who := answered(3, "x-user", fmt.Sprint("user", n))
+		if len(who) != 1 {
+			t.Errorf("one user is answered by %v", who)
+		}
+		for name := range who {
+			servers[name] = true
+		}
+	}
+	if len(servers) < 2 {
+		t.Errorf("all users are answered by %v", servers)
+	}
+}
+
+// TestAnnotations: each does what its page says.
+func TestAnnotations(t *testing.T) {
+	t.Parallel()
+	g := start(t)
+	g.service("web")
+	endpoint := httptest.NewUnstartedServer(mirror("tls"))
+	endpoint.EnableHTTP2 = true
+	endpoint.Listener.Close()
+	endpoint.Listener = g.listen(g.outside, serverAddress+":0")
+	endpoint.StartTLS()
+	t.Cleanup(endpoint.Close)
+	g.serviceAt("tls", mustPort(t, endpoint.Listener))
+	const prefix = "traffic.ingress/"
+	g.apply(strings.Join([]string{
+		annotated(rules("https", 1, "https|P|/|tls"), prefix+"backend-protocol", "https"),
+		annotated(rules("grpc", 1, "grpc|P|/|web"), prefix+"backend-protocol", "grpc"),
+		annotated(rules("small", 1, "small|P|/|web"), prefix+"max-request-body", "1Ki"),
+		annotated(rules("inside", 1, "inside|P|/|web"), prefix+"allow-source-ranges", "10.244.7.0/24"),
+		annotated(rules("outside", 1, "outside|P|/|web"), prefix+"allow-source-ranges", "192.0.2.0/24,2001:db8::/32"),
+		annotated(rules("nobody", 1, "nobody|P|/|web"), prefix+"allow-source-ranges", "office"),
+	}, "\n---\n"))
+	for _, test := range []struct{ host, want, protocol string }{
+		{"https", "tls", "HTTP/2.0"}, {"grpc", "web", "HTTP/2.0"}, {"inside", "web", "HTTP/1.1"}, {"outside", "403", ""}, {"nobody", "403", ""},
+	} {
+		if a := g.get("http://" + test.host + "/"); a.outcome() != test.want || a.Protocol != test.protocol {
+			t.Errorf("%s: %s over %s, want %s over %s", test.host, a.outcome(), a.Protocol, test.want, test.protocol)
+		}
+	}
+	// Nobody is let in for what he says of himself.
+	if got := g.get("http://outside/", "X-Forwarded-For", "192.0.2.1").outcome(); got != "403" {
+		t.Errorf("with a forged address: %s", got)
+	}
+	for length, want := range map[int]string{1024: "web", 1025: "413"} {
+		for _, chunked := range []bool{false, true} {
+			var body io.Reader = strings.NewReader(strings.Repeat("x", length))
+			if chunked {
+				body = io.MultiReader(body)
+			}
+			request, err := http.NewRequest(http.MethodPost, "http://small/", body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			a, err := do(g.client(nil), request)
+			if err != nil || a.outcome() != want {
+				t.Errorf("a body of %d bytes, chunked %t: %s, want %s: %v", length, chunked, a.outcome(), want, err)
+			}
+		}
+	}
+}
+
+// TestForwardedHeaders: who the client is, is what the gateway saw.
+func TestForwardedHeaders(t *testing.T) {
+	t.Parallel()
+	g := start(t)
+	g.service("web")
+	g.certificate("a", "a.example")
+	g.apply(secured(rules("web", 1, "web|P|/|web", "a.example|P|/|web"), "a|a.example"))
+	for url, scheme := range map[string]string{"http://web/": "http", "https://a.example/": "https"} {
+		a := g.get(url, "X-Forwarded-For", "192.0.2.1", "X-Forwarded-Proto", "gopher", "X-Envoy-Original-Path", "/x", "X-Envoy-Upstream-Rq-Timeout-Ms", "1")
+		if got := a.Headers["X-Forwarded-For"]; !slices.Equal(got, []string{"192.0.2.1," + gatewayAddress}) {
+			t.Errorf("%s: X-Forwarded-For is %q", url, got)
+		}
+		if got := a.Headers.Get("X-Forwarded-Proto"); got != scheme {
+			t.Errorf("%s: X-Forwarded-Proto is %q", url, got)
+		}
+		for name := range a.Headers {
+			if strings.HasPrefix(name, "X-Envoy-") && name != "X-Envoy-External-Address" {
+				t.Errorf("%s: the server got %s", url, name)
+			}
+		}
+	}
+}
+
+// TestWebSocket: a connection that changes its protocol goes through, over TLS too.
+func TestWebSocket(t *testing.T) {
+	t.Parallel()
+	g := start(t)
+	l := g.listen(g.outside, serverAddress+":0")
+	server := &http.Server{ReadHeaderTimeout: patience, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		c, buffered, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer c.Close()
+		fmt.Fprint(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+		_, _ = io.Copy(c, buffered)
+	})}
+	go func() { _ = server.Serve(l) }()
+	t.Cleanup(func() { server.Close() })
+	g.serviceAt("web", mustPort(t, l))
+	g.certificate("a", "a.example")
+	g.apply(secured(rules("web", 1, "a.example|P|/|web"), "a|a.example"))
+	c, err := g.dial(t.Context(), "127.0.0.1:8443")
+	if err != nil {
+		t.Fatal(err)
+	}
+	secure := tls.Client(c, &tls.Config{InsecureSkipVerify: true, ServerName: "a.example", NextProtos: []string{"http/1.1"}})
+	defer secure.Close()
+	_ = secure.SetDeadline(time.Now().Add(patience))
+	fmt.Fprint(secure, "GET / HTTP/1.1\r\nHost: a.example\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+	var seen strings.Builder
+	buffer := make([]byte, 4096)
+	for !strings.Contains(seen.String(), "\r\n\r\n") {
+		n, err := secure.Read(buffer)
+		if err != nil {
+			t.Fatalf("%v after %q", err, seen.String())
+		}
+		seen.Write(buffer[:n])
+	}
+	if !strings.HasPrefix(seen.String(), "HTTP/1.1 101 ") {
+		t.Fatalf("answer %q", seen.String())
+	}
+	fmt.Fprint(secure, "ping")
+	if _, err := io.ReadFull(secure, buffer[:4]); err != nil || string(buffer[:4]) != "ping" {
+		t.Errorf("echo %q, %v", buffer[:4], err)
+	}
+}
