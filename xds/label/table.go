@@ -48,8 +48,8 @@ var (
 
 var balancing = []Key{
 	entry(Key{
-		Name:    WeightKey,
-		On:      []Kind{Deployment, StatefulSet, DaemonSet, Pod},
+		Name: WeightKey,
+		On:   []Kind{Deployment, StatefulSet, DaemonSet, Pod},
 		Meaning: "Load-balancing weight of the pods; 0 takes them out, more than 128 counts as 128. A Pod's own weight wins over its workload's. " +
 			"Weights count where Envoy picks the pod: not on direct ports, nor for who dials a pod itself, by its own port or by a tcp port of a headless Service.",
 		Default: "100",

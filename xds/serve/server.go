@@ -162,8 +162,6 @@ func (s *Server) options(pair *certificate) []grpc.ServerOption {
 		grpc.StaticStreamWindowSize(requestWindow),
 		grpc.StaticConnWindowSize(requestWindow),
 		grpc.ReadBufferSize(readBuffer),
-		// Else each connection keeps one of 32 KiB.
-		grpc.SharedWriteBuffer(true),
 		grpc.MaxConcurrentStreams(maxStreams),
 		grpc.ConnectionTimeout(handshakeTimeout),
 		grpc.WaitForHandlers(true),
