@@ -47,6 +47,8 @@ type Gateway struct {
 	hostsWith   index[BackendKey, string]  // backend -> hosts
 	secretHosts index[mesh.Object, string] // Secret -> hosts of tls that have it
 
+	// served has the Ingresses that are.
+	served map[mesh.Object]struct{}
 	// secretOf has the Secret that each host of tls has.
 	secretOf map[string]mesh.Object
 	parsed   map[mesh.Object]parsedSecret
@@ -88,7 +90,7 @@ func New(c Config) *Gateway {
 		ofClass: index[string, mesh.Object]{}, rulesOf: index[string, mesh.Object]{}, tlsOf: index[string, mesh.Object]{},
 		below: index[string, string]{}, hostsTo: index[mesh.Object, string]{}, servicesOf: index[string, mesh.Object]{}, hostsWith: index[BackendKey, string]{},
 		secretHosts: index[mesh.Object, string]{},
-		secretOf:    map[string]mesh.Object{}, parsed: map[mesh.Object]parsedSecret{},
+		served:      map[mesh.Object]struct{}{}, secretOf: map[string]mesh.Object{}, parsed: map[mesh.Object]parsedSecret{},
 		dirtyTLS: map[string]struct{}{}, dirtyHosts: map[string]struct{}{}, dirtyBackends: map[BackendKey]struct{}{},
 		dirtyCertificates: map[mesh.Object]struct{}{}, dirtyProblems: map[mesh.Object]struct{}{},
 		hosts: map[string]*Host{}, backends: map[BackendKey]*mesh.Port{}, certificates: map[mesh.Object]*Certificate{},
@@ -154,6 +156,7 @@ func (g *Gateway) Flush(now time.Time, ports Ports, services []mesh.Object) Chan
 	c.Hosts = g.flushHosts(ports)
 	c.Backends = g.flushBackends(ports)
 	c.Certificates = g.flushCertificates(now)
+	c.Served = g.flushServed()
 	c.Problems = g.flushProblems()
 	return c
 }

@@ -45,10 +45,11 @@ type known struct {
 	Backends     map[BackendKey]*mesh.Port
 	Certificates map[mesh.Object]*Certificate
 	Problems     map[mesh.Object][]label.Problem
+	Served       map[mesh.Object]bool
 }
 
 func newKnown() known {
-	return known{map[string]*Host{}, map[BackendKey]*mesh.Port{}, map[mesh.Object]*Certificate{}, map[mesh.Object][]label.Problem{}}
+	return known{map[string]*Host{}, map[BackendKey]*mesh.Port{}, map[mesh.Object]*Certificate{}, map[mesh.Object][]label.Problem{}, map[mesh.Object]bool{}}
 }
 
 func (k known) apply(c Changes) {
@@ -60,6 +61,12 @@ func (k known) apply(c Changes) {
 	}
 	for _, change := range c.Certificates {
 		set(k.Certificates, change.Secret, change.Certificate)
+	}
+	for _, change := range c.Served {
+		k.Served[change.Ingress] = true
+		if !change.Served {
+			delete(k.Served, change.Ingress)
+		}
 	}
 	for _, change := range c.Problems {
 		k.Problems[change.Object] = change.Problems
@@ -178,7 +185,7 @@ func checkEmpty(t *rapid.T, g *Gateway) {
 		"servicesOf": len(g.servicesOf), "hostsWith": len(g.hostsWith), "secretHosts": len(g.secretHosts),
 		"secretOf": len(g.secretOf), "parsed": len(g.parsed), "hosts": len(g.hosts), "backends": len(g.backends),
 		"certificates": len(g.certificates), "problems": len(g.problems), "hostProblems": len(g.hostProblems),
-		"tlsProblems": len(g.tlsProblems), "certificateProblems": len(g.certificateProblems),
+		"tlsProblems": len(g.tlsProblems), "served": len(g.served), "certificateProblems": len(g.certificateProblems),
 	} {
 		if n > 0 {
 			t.Fatalf("%s remembers %d of nothing", name, n)

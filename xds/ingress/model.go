@@ -77,6 +77,13 @@ type Changes struct {
 	Backends     []BackendChange
 	Certificates []CertificateChange
 	Problems     []mesh.ProblemChange
+	Served       []ServedChange
+}
+
+// A ServedChange says whether the gateway serves an Ingress, whatever is wrong with it.
+type ServedChange struct {
+	Ingress mesh.Object
+	Served  bool
 }
 
 // A HostChange has a host; nil if it is gone.

@@ -41,6 +41,26 @@ func (g *Gateway) keepCertificateProblem(o mesh.Object, next certificateProblem)
 	}
 }
 
+// flushServed tells which Ingresses the gateway began or ceased to serve: all that changed are among those whose problems
+// are to be computed.
+func (g *Gateway) flushServed() []ServedChange {
+	var changes []ServedChange
+	for _, o := range slices.SortedFunc(maps.Keys(g.dirtyProblems), mesh.Object.Compare) {
+		i := g.ingresses[o]
+		_, was := g.served[o]
+		is := i != nil && g.serves(i)
+		if was == is {
+			continue
+		}
+		changes = append(changes, ServedChange{Ingress: o, Served: is})
+		g.served[o] = struct{}{}
+		if !is {
+			delete(g.served, o)
+		}
+	}
+	return changes
+}
+
 func (g *Gateway) flushProblems() []mesh.ProblemChange {
 	var changes []mesh.ProblemChange
 	for _, o := range slices.SortedFunc(maps.Keys(take(&g.dirtyProblems)), mesh.Object.Compare) {

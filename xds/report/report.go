@@ -29,6 +29,8 @@ const (
 	Controller = "traffic-control"
 	// reason is what users filter by: kubectl get events -A --field-selector reason=TrafficLabel
 	reason = "TrafficLabel"
+	// ingressReason is that of what is wrong with an Ingress or its certificate.
+	ingressReason = "TrafficIngress"
 
 	renewEvery = 30 * time.Minute
 	// A label that flaps is told no more often than this.
@@ -48,6 +50,8 @@ type Config struct {
 	Identity string
 	// Reference names an object as Events do, with its UID, which is empty if the object is gone.
 	Reference func(mesh.Object) *corev1.ObjectReference
+	// OnLeading, if any, is called when this replica gets or loses the Lease. It must not block.
+	OnLeading func(leading bool)
 	Logger    *slog.Logger
 }
 
@@ -128,6 +132,9 @@ func (r *Reporter) lead(ctx context.Context) {
 }
 
 func (r *Reporter) setLeading(leading bool) {
+	if r.config.OnLeading != nil {
+		r.config.OnLeading(leading)
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.leading = leading
@@ -209,7 +216,7 @@ func (r *Reporter) tell(ctx context.Context, o mesh.Object, key string) error {
 	}
 	now := time.Now()
 	err := r.create(ctx, o, eventsv1.Event{
-		ObjectMeta: metav1.ObjectMeta{GenerateName: o.Name + "-"}, Reason: reason, Action: key, Note: note,
+		ObjectMeta: metav1.ObjectMeta{GenerateName: o.Name + "-"}, Reason: reasonOf(o), Action: key, Note: note,
 	})
 	if err != nil {
 		return err
@@ -221,6 +228,13 @@ func (r *Reporter) tell(ctx context.Context, o mesh.Object, key string) error {
 	}
 	r.told[o][key] = telling{note: note, at: now}
 	return nil
+}
+
+func reasonOf(o mesh.Object) string {
+	if o.Kind == "Ingress" || o.Kind == "Secret" {
+		return ingressReason
+	}
+	return reason
 }
 
 // create writes an Event on an object, of now. The event has its name, reason, action and note.

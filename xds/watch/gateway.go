@@ -2,6 +2,7 @@ package watch
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -10,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/cache"
 
 	"github.com/kubernetes-traffic-manager/traffic/xds/envoy"
 	"github.com/kubernetes-traffic-manager/traffic/xds/ingress"
@@ -23,6 +25,8 @@ type GatewayConfig struct {
 	// Resources are made of the model, and published to gateways alone: Secrets are among them.
 	Resources *envoy.Gateway
 	Publisher Publisher
+	// OnServed hears which Ingresses the gateway begins or ceases to serve. It must not block.
+	OnServed func(o mesh.Object, served bool)
 }
 
 // FollowIngresses makes the informers tell of what a gateway serves, too. It is to be called before the Watcher runs. Of
@@ -44,6 +48,37 @@ func (s *Source) FollowIngresses(client kubernetes.Interface) error {
 			m.gateway.SetSecret(o.(*corev1.Secret))
 		}),
 	)
+}
+
+// FollowService tells of one Service, whenever it changes; of nil when it is gone. It is to be called before the Watcher runs.
+func (s *Source) FollowService(client kubernetes.Interface, namespace, name string, tell func(*corev1.Service)) error {
+	one := fields.OneTermEqualSelector("metadata.name", name).String()
+	factory := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithNamespace(namespace),
+		informers.WithTweakListOptions(func(o *metav1.ListOptions) { o.FieldSelector = one }))
+	s.more = append(s.more, factory)
+	set := func(o any) {
+		if service, ok := o.(*corev1.Service); ok && service.Name == name {
+			tell(service)
+		}
+	}
+	_, err := factory.Core().V1().Services().Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{
+		AddFunc: set, UpdateFunc: func(_, o any) { set(o) }, DeleteFunc: func(any) { tell(nil) },
+	})
+	if err != nil {
+		return fmt.Errorf("watch Service %s/%s: %w", namespace, name, err)
+	}
+	return nil
+}
+
+// Ingress returns an Ingress as the API has it, or nil.
+func (s *Source) Ingress(o mesh.Object) *networkingv1.Ingress {
+	store := s.stores[ingress.Ingress]
+	if store == nil {
+		return nil
+	}
+	object, _, _ := store.GetByKey(cache.NewObjectName(o.Namespace, o.Name).String())
+	i, _ := object.(*networkingv1.Ingress)
+	return i
 }
 
 // stripSecret keeps the certificate and its key.
@@ -139,6 +174,9 @@ func (w *Watcher) translateGateway(c ingress.Changes) (update envoy.Update, conc
 		return envoy.Update{}, nil
 	}
 	update, failures := w.gateway.Resources.Apply(c)
+	for _, i := range c.Served {
+		w.gateway.OnServed(i.Ingress, i.Served)
+	}
 	for _, p := range c.Problems {
 		concerned = append(concerned, p.Object)
 		delete(w.untranslated, p.Object)

@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"flag"
 	"fmt"
 	"math/big"
@@ -20,6 +21,7 @@ import (
 	"github.com/kubernetes-traffic-manager/traffic/xds/envoy"
 	"github.com/kubernetes-traffic-manager/traffic/xds/ingress"
 	"github.com/kubernetes-traffic-manager/traffic/xds/mesh"
+	"github.com/kubernetes-traffic-manager/traffic/xds/report"
 	"github.com/kubernetes-traffic-manager/traffic/xds/serve"
 	"github.com/kubernetes-traffic-manager/traffic/xds/watch"
 )
@@ -30,7 +32,9 @@ const defaultController = "kubernetes-traffic-manager/ingress"
 // A gatewayConfig is what the flags say of the ingress gateway.
 type gatewayConfig struct {
 	// account is the ServiceAccount of its pods, in the release's namespace; empty for no gateway.
-	account   string
+	account string
+	// service is where clients reach it.
+	service   string
 	model     ingress.Config
 	resources envoy.GatewayConfig
 }
@@ -38,6 +42,7 @@ type gatewayConfig struct {
 func (c *gatewayConfig) addFlags(flags *flag.FlagSet) {
 	c.model.Controller, c.resources = defaultController, envoy.GatewayConfig{HTTPPort: 8080, HTTPSPort: 8443, MinimumTLS: envoy.TLS12}
 	flags.StringVar(&c.account, "gateway-service-account", "", "ServiceAccount of the ingress gateway's pods, in the release's namespace; empty for no gateway")
+	flags.StringVar(&c.service, "gateway-service", "traffic-ingress", "Service of the gateway, in the release's namespace: its address is shown in the status of Ingresses")
 	flags.StringVar(&c.model.Controller, "ingress-controller", defaultController, "controller of the IngressClasses whose Ingresses the gateway serves")
 	flags.BoolVar(&c.model.ClassRequired, "ingress-class-required", false, "leave Ingresses without a class to others")
 	flags.Func("gateway-http-port", "port that the gateway binds for plain requests (default 8080)", port(&c.resources.HTTPPort))
@@ -111,13 +116,21 @@ func (c *gatewayConfig) qualified(namespace string) string {
 }
 
 // gateway connects what Ingresses need; nil without a gateway.
-func gateway(c gatewayConfig, source *watch.Source, client kubernetes.Interface, translator *envoy.Translator, server *serve.Server) (*watch.GatewayConfig, error) {
-	if c.account == "" {
+func gateway(c config, source *watch.Source, client kubernetes.Interface, statuses *report.Statuses, translator *envoy.Translator, server *serve.Server) (*watch.GatewayConfig, error) {
+	if c.gateway.account == "" {
 		return nil, nil
 	}
-	if err := source.FollowIngresses(client); err != nil {
+	err := errors.Join(
+		source.FollowIngresses(client),
+		source.FollowService(client, c.namespace, c.gateway.service, statuses.SetService),
+	)
+	if err != nil {
 		return nil, err
 	}
+	return c.gateway.connect(statuses, translator, server)
+}
+
+func (c *gatewayConfig) connect(statuses *report.Statuses, translator *envoy.Translator, server *serve.Server) (*watch.GatewayConfig, error) {
 	var err error
 	if c.resources.Fallback, err = fallback(time.Now()); err != nil {
 		return nil, fmt.Errorf("fallback certificate: %w", err)
@@ -126,7 +139,7 @@ func gateway(c gatewayConfig, source *watch.Source, client kubernetes.Interface,
 	if err != nil {
 		return nil, err
 	}
-	return &watch.GatewayConfig{Model: c.model, Resources: resources, Publisher: gatewayPublisher{server}}, nil
+	return &watch.GatewayConfig{Model: c.model, Resources: resources, Publisher: gatewayPublisher{server}, OnServed: statuses.Served}, nil
 }
 
 // A gatewayPublisher is a server as a Watcher sees it that publishes to gateways.

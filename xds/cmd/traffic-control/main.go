@@ -85,8 +85,10 @@ func control(ctx context.Context, c config, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	statuses := report.NewStatuses(client, source.Ingress, log)
 	reporter := report.New(report.Config{
 		Client: client, Namespace: c.namespace, Identity: replica, Reference: source.Reference, Logger: log,
+		OnLeading: statuses.SetLeading,
 	})
 	served, err := serveConfig(c, client, reporter, registry, log)
 	if err != nil {
@@ -96,7 +98,7 @@ func control(ctx context.Context, c config, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	ingresses, err := gateway(c.gateway, source, client, translator, server)
+	ingresses, err := gateway(c, source, client, statuses, translator, server)
 	if err != nil {
 		return err
 	}
@@ -116,6 +118,7 @@ func control(ctx context.Context, c config, log *slog.Logger) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { watcher.Run(ctx); return nil })
 	group.Go(func() error { return reporter.Run(ctx) })
+	group.Go(func() error { return statuses.Run(ctx) })
 	group.Go(func() error { return server.Serve(ctx, xds) })
 	group.Go(func() error { return serveStatus(ctx, status, registry, readiness(watcher.Ready, server.Check)) })
 	return group.Wait()
