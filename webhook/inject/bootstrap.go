@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
+	"maps"
 	"strings"
 )
 
@@ -56,19 +57,44 @@ func typed(name, message string, config object) object {
 // bootstrap is Envoy's own configuration as JSON. It names only the control plane and the admin socket: everything that
 // can change comes from the control plane.
 func (c Config) bootstrap() (string, error) {
-	clusters := list{adminCluster(), c.controlPlane()}
-	if c.OutboundPolicy == Passthrough {
-		clusters = append(clusters, originalDestination())
+	p := proxy{
+		nodeID: nodeID, nodeCluster: nodeCluster, overload: connectionLimit(), statistics: statistics(httpStatistics),
+		control:   controlPlane{host: c.ControlHost, port: c.ControlPort, family: "ALL", trust: c.controlTrust()},
+		listeners: list{c.outboundListener(), statsListener(c.StatsPort)},
 	}
+	if !c.IPv6 {
+		p.control.family = "V4_ONLY"
+	}
+	if c.OutboundPolicy == Passthrough {
+		p.clusters = list{originalDestination()}
+	}
+	text, err := json.Marshal(p.bootstrap())
+	if err != nil {
+		return "", fmt.Errorf("bootstrap: %w", err)
+	}
+	return string(text), nil
+}
+
+// A proxy is in what the bootstraps of sidecars and of gateways differ.
+type proxy struct {
+	nodeID, nodeCluster  string
+	overload, statistics object
+	control              controlPlane
+	listeners            list
+	// clusters are those besides the control plane and the admin socket.
+	clusters list
+}
+
+func (p proxy) bootstrap() object {
 	ads := object{"ads": object{}, "resource_api_version": "V3", "initial_fetch_timeout": "0s"}
-	text, err := json.Marshal(object{
+	return object{
 		"node": object{
-			"id": nodeID, "cluster": nodeCluster,
+			"id": p.nodeID, "cluster": p.nodeCluster,
 			"metadata": object{"bootstrap_version": BootstrapVersion},
 		},
 		"admin":                 object{"address": object{"pipe": object{"path": adminSocket, "mode": 0o600}}},
-		"overload_manager":      connectionLimit(),
-		"stats_config":          statistics(),
+		"overload_manager":      p.overload,
+		"stats_config":          p.statistics,
 		"deferred_stat_options": object{"enable_deferred_creation_stats": true},
 		"dynamic_resources": object{
 			"ads_config": object{
@@ -85,14 +111,10 @@ func (c Config) bootstrap() (string, error) {
 			"lds_config": ads,
 		},
 		"static_resources": object{
-			"listeners": list{c.outboundListener(), c.statsListener()},
-			"clusters":  clusters,
+			"listeners": p.listeners,
+			"clusters":  append(list{adminCluster(), p.control.cluster()}, p.clusters...),
 		},
-	})
-	if err != nil {
-		return "", fmt.Errorf("bootstrap: %w", err)
 	}
-	return string(text), nil
 }
 
 // maxConnections bounds what an application that leaks connections can make the sidecar hold.
@@ -141,25 +163,31 @@ func originalDestination() object {
 	}
 }
 
-// controlPlane is the way to traffic-control: HTTP/2 over TLS 1.3, with the pod's token in each request.
-func (c Config) controlPlane() object {
+// A controlPlane is where traffic-control is. What is not known yet may be a variable that the kubelet puts in.
+type controlPlane struct {
+	host string
+	port any
+	// family is which addresses of the host are asked for, as Envoy spells it.
+	family string
+	// trust is how its certificate is verified, a field of Envoy's CommonTlsContext.
+	trust object
+}
+
+// cluster is the way to traffic-control: HTTP/2 over TLS 1.3, with the pod's token in each request.
+func (c controlPlane) cluster() object {
 	const http2 = "extensions.upstreams.http.v3.HttpProtocolOptions"
-	family := "ALL"
-	if !c.IPv6 {
-		family = "V4_ONLY"
-	}
 	return object{
 		"name":            controlCluster,
 		"connect_timeout": "5s",
 		"cluster_type": typed("envoy.clusters.dns", "extensions.clusters.dns.v3.DnsCluster", object{
-			"dns_lookup_family": family,
+			"dns_lookup_family": c.family,
 			// While the name does not resolve, the pod waits: ask again soon.
 			"dns_failure_refresh_rate": object{"base_interval": "0.5s", "max_interval": "2s"},
 		}),
 		"upstream_connection_options": object{"tcp_keepalive": object{
 			"keepalive_time": 30, "keepalive_interval": 10, "keepalive_probes": 3,
 		}},
-		"load_assignment": assignment(controlCluster, socketAddress(c.ControlHost, c.ControlPort)),
+		"load_assignment": assignment(controlCluster, socketAddress(c.host, c.port)),
 		"typed_extension_protocol_options": object{
 			"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": object{
 				"@type": apiPrefix + http2,
@@ -172,7 +200,7 @@ func (c Config) controlPlane() object {
 				},
 			},
 		},
-		"transport_socket": c.controlTLS(),
+		"transport_socket": c.tls(),
 	}
 }
 
@@ -184,43 +212,63 @@ func tokenFilter() object {
 		"credential": typed("envoy.http.injected_credentials.generic", "extensions.http.injected_credentials.generic.v3.Generic", object{
 			"header":              "authorization",
 			"header_value_prefix": "Bearer ",
-			"credential": object{
-				"name": tokenSecret,
-				"sds_config": object{
-					"path_config_source":   object{"path": tokenDir + "/" + sdsPath},
-					"resource_api_version": "V3",
-				},
-			},
+			"credential":          fileSecret(tokenSecret, sdsPath),
 		}),
 	})
 }
 
+// fileSecret names a secret that is in a file of secrets.
+func fileSecret(name, path string) object {
+	return object{
+		"name": name,
+		"sds_config": object{
+			"path_config_source":   object{"path": tokenDir + "/" + path},
+			"resource_api_version": "V3",
+		},
+	}
+}
+
 // tokenFile is the file of secrets that tokenFilter reads.
 func tokenFile() (string, error) {
+	return secretFile(tokenSecret, "generic_secret", object{"secret": object{"filename": tokenDir + "/" + tokenPath}})
+}
+
+// secretFile is a file of the one secret.
+func secretFile(name, kind string, secret object) (string, error) {
 	text, err := json.Marshal(object{"resources": list{object{
-		"@type":          apiPrefix + "extensions.transport_sockets.tls.v3.Secret",
-		"name":           tokenSecret,
-		"generic_secret": object{"secret": object{"filename": tokenDir + "/" + tokenPath}},
+		"@type": apiPrefix + "extensions.transport_sockets.tls.v3.Secret",
+		"name":  name,
+		kind:    secret,
 	}}})
 	if err != nil {
-		return "", fmt.Errorf("token file: %w", err)
+		return "", fmt.Errorf("file of the secret %s: %w", name, err)
 	}
 	return string(text), nil
 }
 
-func (c Config) controlTLS() object {
+func (c controlPlane) tls() object {
+	context := object{
+		"tls_params": object{"tls_minimum_protocol_version": "TLSv1_3", "tls_maximum_protocol_version": "TLSv1_3"},
+	}
+	maps.Copy(context, c.trust)
 	return typed("envoy.transport_sockets.tls", "extensions.transport_sockets.tls.v3.UpstreamTlsContext", object{
-		"sni": c.ControlHost,
-		"common_tls_context": object{
-			"tls_params": object{"tls_minimum_protocol_version": "TLSv1_3", "tls_maximum_protocol_version": "TLSv1_3"},
-			"validation_context": object{
-				"trusted_ca": object{"inline_string": pemText(c.CA)},
-				"match_typed_subject_alt_names": list{object{
-					"san_type": "DNS", "matcher": object{"exact": c.ControlHost},
-				}},
-			},
-		},
+		"sni":                c.host,
+		"common_tls_context": context,
 	})
+}
+
+// controlTrust is the certificates that the pod was injected with.
+func (c Config) controlTrust() object {
+	context := certifiedName(c.ControlHost)
+	context["trusted_ca"] = object{"inline_string": pemText(c.CA)}
+	return object{"validation_context": context}
+}
+
+// certifiedName accepts certificates for a host.
+func certifiedName(host string) object {
+	return object{"match_typed_subject_alt_names": list{object{
+		"san_type": "DNS", "matcher": object{"exact": host},
+	}}}
 }
 
 func pemText(certificates []*x509.Certificate) string {

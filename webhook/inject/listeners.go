@@ -12,7 +12,8 @@ const (
 // blockedBody is for the person who wonders about the 404.
 const blockedBody = "blocked by traffic-envoy: no traffic.port label opens this address\n"
 
-func socketAddress(host string, port uint16) object {
+// socketAddress is a host, with a port that may be a variable that the kubelet puts in.
+func socketAddress(host string, port any) object {
 	return object{"socket_address": object{"address": host, "port_value": port}}
 }
 
@@ -112,7 +113,7 @@ func passthroughChain() object {
 }
 
 // statsListener is all of the admin interface that others may see: readiness for the kubelet, statistics for Prometheus.
-func (c Config) statsListener() object {
+func statsListener(port any) object {
 	get := func(path string) object {
 		return object{
 			"match": object{"path": path, "headers": list{object{"name": ":method", "string_match": object{"exact": "GET"}}}},
@@ -121,7 +122,7 @@ func (c Config) statsListener() object {
 	}
 	return object{
 		"name":                     "stats",
-		"address":                  socketAddress(podIP, c.StatsPort),
+		"address":                  socketAddress(podIP, port),
 		"ignore_global_conn_limit": true,
 		"default_filter_chain": object{"filters": list{typed(hcm, hcmAPI, object{
 			"stat_prefix": "stats",

@@ -20,18 +20,19 @@ var (
 // latencyBuckets are the upper bounds of histograms, in milliseconds.
 var latencyBuckets = list{1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000, 30000, 60000}
 
-func statistics() object {
+// statistics keeps those of HTTP that are named, and what users query of clusters and connections. more are further patterns.
+func statistics(http []string, more ...any) object {
 	return object{
-		"stats_matcher": object{"inclusion_list": object{"patterns": list{
+		"stats_matcher": object{"inclusion_list": object{"patterns": append(list{
 			object{"prefix": "cluster_manager."},
 			object{"prefix": "control_plane."},
 			object{"prefix": "listener_manager."},
 			object{"prefix": "server."},
 			// A name with .outbound is a service's; the others are of the sidecar's own clusters.
 			kinds(`cluster\.(.*\.outbound|[^.]+)`, clusterStatistics),
-			kinds(`http\..*`, httpStatistics),
+			kinds(`http\..*`, http),
 			kinds(`tcp\..*`, tcpStatistics),
-		}}},
+		}, more...)}},
 		"histogram_bucket_settings": list{object{"match": object{"suffix": "upstream_rq_time"}, "buckets": latencyBuckets}},
 	}
 }
