@@ -21,6 +21,9 @@ const (
 	CertManagerVersion = "v1.21.2"
 	EnvoyVersion       = "v1.40.0"
 	ZipkinVersion      = "3.5.1"
+	// PrometheusVersion is that of the program and of its image; its Go module is v0.316.0.
+	PrometheusVersion = "v3.16.0"
+	prometheusModule  = "v0.316.0"
 )
 
 // program is a Go program: its file name in the directory of programs, and its
@@ -71,6 +74,15 @@ func modules() []module {
 			programs: []program{{"cert-manager-controller", "./controller"}, {"cert-manager-cainjector", "./cainjector"}, {"cert-manager-acmesolver", "./acmesolver"}},
 		},
 		{name: "helm", version: HelmVersion, programs: []program{{"helm", "helm.sh/helm/v4/cmd/helm"}}},
+		{
+			// Of its many service discoveries it needs one; the others are most of what there is to compile.
+			name: "prometheus", version: prometheusModule, tags: "remove_all_sd enable_kubernetes_sd",
+			ldflags: "-X github.com/prometheus/common/version.Version=" + strings.TrimPrefix(PrometheusVersion, "v"),
+			programs: []program{
+				{"prometheus", "github.com/prometheus/prometheus/cmd/prometheus"},
+				{"promtool", "github.com/prometheus/prometheus/cmd/promtool"},
+			},
+		},
 		{name: "coredns", dir: "cluster/coredns", programs: []program{{"coredns", "."}}},
 		{name: "crane", version: CraneVersion, programs: []program{{"crane", "github.com/google/go-containerregistry/cmd/crane"}}},
 		{name: "cni", version: CNIVersion, programs: []program{

@@ -46,6 +46,7 @@ func All(bin string) []Image {
 		static("cert-manager-controller", build.CertManagerVersion, "1000:1000"),
 		static("cert-manager-cainjector", build.CertManagerVersion, "1000:1000"),
 		static("cert-manager-acmesolver", build.CertManagerVersion, "1000:1000"),
+		static("prometheus", build.PrometheusVersion, "65534:65534"),
 		envoy(bin),
 		curl(),
 	}
