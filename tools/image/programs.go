@@ -27,7 +27,10 @@ const nobody = "65532:65532"
 
 // products lists all images of this repository. traffic-verify has one of its own because every injected pod pulls it.
 var products = []product{
-	{"traffic-control", "xDS control plane", "trafficControl", nobody, []string{"./xds/cmd/traffic-control"}},
+	{
+		"traffic-control", "xDS control plane, and what drains the gateway", "trafficControl", nobody,
+		[]string{"./xds/cmd/traffic-control", "./xds/cmd/traffic-drain"},
+	},
 	{"traffic-webhook", "sidecar injector", "trafficWebhook", nobody, []string{"./webhook/cmd/traffic-webhook"}},
 	{
 		"traffic-node", "node agent and CNI plugin", "trafficNode", "0:0",

@@ -8,6 +8,7 @@ import (
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	streamv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/stream/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+	"google.golang.org/protobuf/types/known/structpb"
 )
 
 // An AccessLog says which requests and connections proxies log.
@@ -42,16 +43,60 @@ const (
 	commonFormat = "%DURATION% %BYTES_SENT% %RESPONSE_FLAGS% %UPSTREAM_HOST% %UPSTREAM_CLUSTER%\n"
 )
 
+// A LogFormat is how the gateway writes a request.
+type LogFormat string
+
+// The values of LogFormat.
+const (
+	// LogText is the columns of every proxy.
+	LogText LogFormat = "text"
+	// LogJSON is an object with what those columns say, and who asked for which host with what.
+	LogJSON LogFormat = "json"
+)
+
+// Set parses the value of a flag.
+func (f *LogFormat) Set(text string) error {
+	switch value := LogFormat(text); value {
+	case LogText, LogJSON:
+		*f = value
+		return nil
+	}
+	return fmt.Errorf("format of the access log %q is not %s or %s", text, LogText, LogJSON)
+}
+
+func (f *LogFormat) String() string { return string(*f) }
+
+func (f LogFormat) format() (*corev3.SubstitutionFormatString, error) {
+	if f != LogJSON {
+		return textFormat(httpFormat), nil
+	}
+	fields, err := structpb.NewStruct(map[string]any{
+		"time": "%START_TIME%", "method": "%REQ(:METHOD)%", "host": "%REQ(:AUTHORITY)%", "path": "%REQ(:PATH)%",
+		"protocol": "%PROTOCOL%", "status": "%RESPONSE_CODE%", "duration_ms": "%DURATION%",
+		"bytes_received": "%BYTES_RECEIVED%", "bytes_sent": "%BYTES_SENT%", "flags": "%RESPONSE_FLAGS%",
+		"endpoint": "%UPSTREAM_HOST%", "cluster": "%UPSTREAM_CLUSTER%", "client": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
+		"user_agent": "%REQ(USER-AGENT)%", "tls": "%DOWNSTREAM_TLS_VERSION%",
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &corev3.SubstitutionFormatString{Format: &corev3.SubstitutionFormatString_JsonFormat{JsonFormat: fields}}, nil
+}
+
+func textFormat(format string) *corev3.SubstitutionFormatString {
+	return &corev3.SubstitutionFormatString{Format: &corev3.SubstitutionFormatString_TextFormatSource{
+		TextFormatSource: &corev3.DataSource{Specifier: &corev3.DataSource_InlineString{InlineString: format}},
+	}}
+}
+
 // log returns the access log with one line of that format, which keeps what the filter matches when only errors are
 // wanted.
-func (a AccessLog) log(format string, errors *accesslogv3.AccessLogFilter) ([]*accesslogv3.AccessLog, error) {
+func (a AccessLog) log(format *corev3.SubstitutionFormatString, errors *accesslogv3.AccessLogFilter) ([]*accesslogv3.AccessLog, error) {
 	if a == LogOff {
 		return nil, nil
 	}
 	config, err := pack(&streamv3.StdoutAccessLog{AccessLogFormat: &streamv3.StdoutAccessLog_LogFormat{
-		LogFormat: &corev3.SubstitutionFormatString{Format: &corev3.SubstitutionFormatString_TextFormatSource{
-			TextFormatSource: &corev3.DataSource{Specifier: &corev3.DataSource_InlineString{InlineString: format}},
-		}},
+		LogFormat: format,
 	}})
 	if err != nil {
 		return nil, err

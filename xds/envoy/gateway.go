@@ -6,6 +6,8 @@ import (
 
 	"google.golang.org/protobuf/types/known/anypb"
 
+	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	resourcev3 "github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 
@@ -22,6 +24,10 @@ type GatewayConfig struct {
 	IPv6 bool
 	// TrustedHops is how many proxies in front of the gateway add to X-Forwarded-For.
 	TrustedHops uint32
+	// ProxyProtocol expects every connection to begin with who the client is, in the PROXY protocol.
+	ProxyProtocol bool
+	// LogFormat is how a request is logged.
+	LogFormat LogFormat
 	// MinimumTLS is the lowest version; the zero value is 1.2.
 	MinimumTLS TLSVersion
 	// Ciphers are those of TLS 1.2, as OpenSSL names them; none are Envoy's own.
@@ -44,6 +50,9 @@ type Gateway struct {
 	config      GatewayConfig
 	upstream    map[label.Upstream]map[string]*anypb.Any
 	httpFilters []*hcmv3.HttpFilter
+	log         []*accesslogv3.AccessLog
+	// listenerFilters are the first of every listener.
+	listenerFilters []*listenerv3.ListenerFilter
 
 	hosts map[string]*gatewayHost
 	// certificates are those that are there, by Secret.
@@ -65,6 +74,16 @@ func NewGateway(t *Translator, c GatewayConfig) (*Gateway, error) {
 		return nil, err
 	}
 	if g.httpFilters, err = gatewayFilters(); err != nil {
+		return nil, err
+	}
+	if g.listenerFilters, err = c.firstFilters(); err != nil {
+		return nil, err
+	}
+	format, err := c.LogFormat.format()
+	if err != nil {
+		return nil, err
+	}
+	if g.log, err = t.accessLog.log(format, httpErrors()); err != nil {
 		return nil, err
 	}
 	return g, nil

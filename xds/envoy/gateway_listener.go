@@ -8,9 +8,11 @@ import (
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	proxyprotocolv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/listener/proxy_protocol/v3"
 	inspectorv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/listener/tls_inspector/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	resourcev3 "github.com/envoyproxy/go-control-plane/pkg/resource/v3"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/kubernetes-traffic-manager/traffic/xds/ingress"
@@ -91,11 +93,28 @@ func (a *application) plainListener() {
 	}
 	a.put(NewResource(mesh.Object{}, plainName, &listenerv3.Listener{
 		Name: plainName, Address: a.address(a.config.HTTPPort), StatPrefix: gatewayStatPrefix,
-		TrafficDirection: corev3.TrafficDirection_INBOUND,
+		TrafficDirection: corev3.TrafficDirection_INBOUND, ListenerFilters: a.listenerFilters,
 		FilterChains: []*listenerv3.FilterChain{{Filters: []*listenerv3.Filter{{
 			Name: connectionManager, ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: manager},
 		}}}},
 	}))
+}
+
+func listenerFilter(name string, message proto.Message) (*listenerv3.ListenerFilter, error) {
+	config, err := pack(message)
+	if err != nil {
+		return nil, err
+	}
+	return &listenerv3.ListenerFilter{Name: name, ConfigType: &listenerv3.ListenerFilter_TypedConfig{TypedConfig: config}}, nil
+}
+
+// firstFilters are those of every listener.
+func (c GatewayConfig) firstFilters() ([]*listenerv3.ListenerFilter, error) {
+	if !c.ProxyProtocol {
+		return nil, nil
+	}
+	f, err := listenerFilter("envoy.filters.listener.proxy_protocol", &proxyprotocolv3.ProxyProtocol{})
+	return []*listenerv3.ListenerFilter{f}, err
 }
 
 const connectionManager = "envoy.filters.network.http_connection_manager"
@@ -105,7 +124,7 @@ const connectionManager = "envoy.filters.network.http_connection_manager"
 // right, and a wrong one would only tell that the gateway is here.
 func (a *application) secureListener() {
 	key := Key{resourcev3.ListenerType, secureListenerName}
-	inspector, err := pack(&inspectorv3.TlsInspector{})
+	inspector, err := listenerFilter("envoy.filters.listener.tls_inspector", &inspectorv3.TlsInspector{})
 	if err != nil {
 		a.fail(mesh.Object{}, secureListenerName, err)
 		return
@@ -113,9 +132,7 @@ func (a *application) secureListener() {
 	l := &listenerv3.Listener{
 		Name: secureListenerName, Address: a.address(a.config.HTTPSPort), StatPrefix: gatewayStatPrefix,
 		TrafficDirection: corev3.TrafficDirection_INBOUND,
-		ListenerFilters: []*listenerv3.ListenerFilter{{
-			Name: "envoy.filters.listener.tls_inspector", ConfigType: &listenerv3.ListenerFilter_TypedConfig{TypedConfig: inspector},
-		}},
+		ListenerFilters:  append(slices.Clone(a.listenerFilters), inspector),
 	}
 	for _, secret := range slices.SortedFunc(maps.Keys(a.certificates), mesh.Object.Compare) {
 		c := a.certificates[secret]

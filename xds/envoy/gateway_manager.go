@@ -38,7 +38,7 @@ func (g *Gateway) gatewayManager(route string) *hcmv3.HttpConnectionManager {
 		GenerateRequestId: wrapperspb.Bool(g.translator.tracing != nil),
 		Tracing:           g.reports(),
 		HttpFilters:       g.httpFilters,
-		AccessLog:         g.translator.httpLog,
+		AccessLog:         g.log,
 		UpgradeConfigs:    []*hcmv3.HttpConnectionManager_UpgradeConfig{{UpgradeType: "websocket"}},
 
 		// What is matched is what is sent on, so that no other spelling of a path gets by a rule.

@@ -29,6 +29,7 @@ type Config struct {
 
 // A Translator makes Envoy resources of open ports. It holds what is the same in all of them.
 type Translator struct {
+	accessLog       AccessLog
 	httpLog, tcpLog []*accesslogv3.AccessLog
 	httpFilters     []*hcmv3.HttpFilter
 	upgrades        []*hcmv3.HttpConnectionManager_UpgradeConfig
@@ -40,13 +41,13 @@ type Translator struct {
 // NewTranslator returns a Translator; the error is of a configuration that cannot be marshalled.
 func NewTranslator(c Config) (*Translator, error) {
 	var (
-		t   = Translator{upgrades: upgradeConfigs(), clusterDomain: cmp.Or(c.ClusterDomain, DefaultClusterDomain)}
+		t   = Translator{accessLog: c.AccessLog, upgrades: upgradeConfigs(), clusterDomain: cmp.Or(c.ClusterDomain, DefaultClusterDomain)}
 		err error
 	)
-	if t.httpLog, err = c.AccessLog.log(httpFormat, httpErrors()); err != nil {
+	if t.httpLog, err = c.AccessLog.log(textFormat(httpFormat), httpErrors()); err != nil {
 		return nil, err
 	}
-	if t.tcpLog, err = c.AccessLog.log(tcpFormat, anyFlag()); err != nil {
+	if t.tcpLog, err = c.AccessLog.log(textFormat(tcpFormat), anyFlag()); err != nil {
 		return nil, err
 	}
 	if t.httpFilters, err = httpFilters(); err != nil {

@@ -22,6 +22,8 @@ func TestDependencies(t *testing.T) {
 		"xds/watch":   {ours: []string{"xds/label", "xds/mesh", "xds/ingress", "xds/envoy"}},
 		"xds/serve":   {ours: []string{"xds/label", "xds/mesh", "xds/ingress", "xds/envoy"}},
 		"xds/report":  {ours: []string{"xds/label", "xds/mesh"}, forbidden: []string{"github.com/envoyproxy"}},
+		// It waits in each pod of the gateway, and must be small.
+		"xds/cmd/traffic-drain": {ours: []string{"xds/drain"}, forbidden: []string{"k8s.io/", "github.com/", "google.golang.org/"}},
 		"xds/cmd/traffic-control": {
 			ours: []string{"xds/label", "xds/mesh", "xds/ingress", "xds/envoy", "xds/watch", "xds/serve", "xds/report"},
 			// With a template, which may call any method by its name, the linker keeps every method of every type.

@@ -40,7 +40,7 @@ type gatewayConfig struct {
 }
 
 func (c *gatewayConfig) addFlags(flags *flag.FlagSet) {
-	c.model.Controller, c.resources = defaultController, envoy.GatewayConfig{HTTPPort: 8080, HTTPSPort: 8443, MinimumTLS: envoy.TLS12}
+	c.model.Controller, c.resources = defaultController, envoy.GatewayConfig{HTTPPort: 8080, HTTPSPort: 8443, LogFormat: envoy.LogText, MinimumTLS: envoy.TLS12}
 	flags.StringVar(&c.account, "gateway-service-account", "", "ServiceAccount of the ingress gateway's pods, in the release's namespace; empty for no gateway")
 	flags.StringVar(&c.service, "gateway-service", "traffic-ingress", "Service of the gateway, in the release's namespace: its address is shown in the status of Ingresses")
 	flags.StringVar(&c.model.Controller, "ingress-controller", defaultController, "controller of the IngressClasses whose Ingresses the gateway serves")
@@ -49,6 +49,8 @@ func (c *gatewayConfig) addFlags(flags *flag.FlagSet) {
 	flags.Func("gateway-https-port", "port that the gateway binds for TLS (default 8443)", port(&c.resources.HTTPSPort))
 	flags.BoolVar(&c.resources.IPv6, "gateway-ipv6", true, "bind both families; false for nodes without IPv6")
 	flags.Func("gateway-trusted-hops", "proxies in front of the gateway whose X-Forwarded-For is believed (default 0)", number(&c.resources.TrustedHops))
+	flags.BoolVar(&c.resources.ProxyProtocol, "gateway-proxy-protocol", false, "expect every connection to the gateway to begin with the PROXY protocol")
+	flags.Var(&c.resources.LogFormat, "gateway-access-log-format", "how the gateway logs a request: text or json")
 	flags.Var(&c.resources.MinimumTLS, "gateway-tls-minimum", "lowest version of TLS at the gateway: 1.2 or 1.3")
 	flags.Func("gateway-tls-ciphers", "ciphers of TLS 1.2 as OpenSSL names them, separated by commas; empty for Envoy's", func(text string) error {
 		if text != "" {

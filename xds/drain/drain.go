@@ -1,0 +1,138 @@
+// Package drain lets the ingress gateway's Envoy finish what it has begun before it is stopped: stock Envoy drops it all
+// at SIGTERM.
+package drain
+
+import (
+	"bufio"
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// A Drainer ends the conversations of one Envoy.
+type Drainer struct {
+	// Socket is the path of Envoy's admin interface.
+	Socket string
+	// StatPrefix is the connection managers' whose connections count.
+	StatPrefix string
+	// Delay is how long connections are taken in any case: load balancers go on making them until they have noticed.
+	Delay time.Duration
+	// Close is Envoy's own --drain-time-s. After it, every answer has been the last of its connection: what is still open
+	// has been silent since, but for requests that take long.
+	Close time.Duration
+	// Timeout is when it ends, whatever is still open.
+	Timeout time.Duration
+	// Interval is how often Envoy is asked; 0 for 200 ms.
+	Interval time.Duration
+	Logger   *slog.Logger
+}
+
+// open is what Envoy has not finished.
+type open struct{ connections, requests int }
+
+// Run returns when nothing is left that waits for an answer, at the timeout, or when ctx ends. An error says that Envoy
+// could not be asked: then there is nothing to wait for.
+func (d Drainer) Run(ctx context.Context) error {
+	client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", d.Socket)
+		},
+	}}
+	began := time.Now()
+	// From now on Envoy answers with "connection: close" and GOAWAY: on few connections first, and on all after its drain
+	// time, so that clients do not all come to the other replicas at once. It still takes connections.
+	if _, err := ask(ctx, client, http.MethodPost, "/drain_listeners?graceful&skip_exit"); err != nil {
+		return fmt.Errorf("begin to drain: %w", err)
+	}
+	d.Logger.Info("drains", "delay", d.Delay.String(), "timeout", d.Timeout.String())
+	tick := time.NewTicker(cmp.Or(d.Interval, 200*time.Millisecond))
+	defer tick.Stop()
+	for {
+		left, err := d.open(ctx, client)
+		if err != nil {
+			return fmt.Errorf("look what is open: %w", err)
+		}
+		if passed := time.Since(began); d.done(passed, left) {
+			d.Logger.Info("drained", "took", passed.Round(time.Millisecond).String(), "connections", left.connections, "requests", left.requests)
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// done tells whether to end after so long, with so much open.
+func (d Drainer) done(passed time.Duration, left open) bool {
+	switch {
+	case passed >= d.Timeout:
+		return true
+	case passed < d.Delay:
+		return false
+	case passed < d.Close:
+		return left.connections == 0
+	}
+	return left.requests == 0
+}
+
+// open asks Envoy for what is active.
+func (d Drainer) open(ctx context.Context, client *http.Client) (open, error) {
+	prefix := "http." + d.StatPrefix + ".downstream_"
+	text, err := ask(ctx, client, http.MethodGet, "/stats?filter="+url.QueryEscape(`_active$`))
+	if err != nil {
+		return open{}, err
+	}
+	var left open
+	for name, to := range map[string]*int{prefix + "cx_active": &left.connections, prefix + "rq_active": &left.requests} {
+		if *to, err = stat(text, name); err != nil {
+			return open{}, err
+		}
+	}
+	return left, nil
+}
+
+// stat reads a line "name: 5". A statistic that is not there is an error: nobody would be waited for.
+func stat(text, name string) (int, error) {
+	lines := bufio.NewScanner(strings.NewReader(text))
+	for lines.Scan() {
+		if value, found := strings.CutPrefix(lines.Text(), name+": "); found {
+			n, err := strconv.Atoi(value)
+			if err != nil {
+				return 0, fmt.Errorf("statistic %s: %w", name, err)
+			}
+			return n, nil
+		}
+	}
+	return 0, fmt.Errorf("statistic %s: Envoy has none of this name", name)
+}
+
+func ask(ctx context.Context, client *http.Client, method, path string) (string, error) {
+	request, err := http.NewRequestWithContext(ctx, method, "http://envoy"+path, http.NoBody)
+	if err != nil {
+		return "", err
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		return "", err
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		return "", err
+	}
+	if response.StatusCode != http.StatusOK {
+		return "", fmt.Errorf("%s %s: %s: %s", method, path, response.Status, text)
+	}
+	return string(text), nil
+}

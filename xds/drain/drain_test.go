@@ -1,0 +1,116 @@
+package drain
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// TestWhenItEnds: too soon, and requests fail; too late, and every rollout takes as long as some browser keeps a connection.
+func TestWhenItEnds(t *testing.T) {
+	d := Drainer{Delay: 10 * time.Second, Close: 30 * time.Second, Timeout: time.Minute}
+	for _, test := range []struct {
+		name   string
+		passed time.Duration
+		left   open
+		want   bool
+	}{
+		{"load balancers have not noticed yet", 9 * time.Second, open{}, false},
+		{"nothing is left", 10 * time.Second, open{}, true},
+		{"a connection has not had its last answer", 29 * time.Second, open{connections: 1}, false},
+		{"a connection is silent for good", 30 * time.Second, open{connections: 1}, true},
+		{"a download goes on", 59 * time.Second, open{connections: 2, requests: 1}, false},
+		{"a download goes on for too long", time.Minute, open{connections: 2, requests: 1}, true},
+	} {
+		if got := d.done(test.passed, test.left); got != test.want {
+			t.Errorf("%s: ends %t, want %t", test.name, got, test.want)
+		}
+	}
+	if d.Delay = 2 * time.Minute; !d.done(time.Minute, open{}) {
+		t.Error("it would be killed")
+	}
+}
+
+// An admin interface that has some connections, fewer each time that it is asked.
+type admin struct {
+	mu          sync.Mutex
+	connections int
+	asked       []string
+	stats       string
+}
+
+func (a *admin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.asked = append(a.asked, r.Method+" "+r.URL.String())
+	if r.URL.Path == "/stats" {
+		fmt.Fprintf(w, a.stats, a.connections)
+		a.connections = max(a.connections-1, 0)
+	}
+}
+
+const stats = "http.stats.downstream_cx_active: 1\nhttp.traffic-ingress.downstream_cx_active: %d\nhttp.traffic-ingress.downstream_rq_active: 0\n"
+
+// serve runs the interface at a socket.
+func (a *admin) serve(t *testing.T) Drainer {
+	t.Helper()
+	folder, err := os.MkdirTemp("", "drain") // a socket's path is short
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(folder) })
+	socket := filepath.Join(folder, "admin.sock")
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: a, ReadHeaderTimeout: time.Second}
+	go func() { _ = server.Serve(l) }()
+	t.Cleanup(func() { server.Close() })
+	return Drainer{
+		Socket: socket, StatPrefix: "traffic-ingress", Close: time.Minute, Timeout: time.Minute, Interval: time.Millisecond,
+		Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
+	}
+}
+
+// TestRun: it drains once, and waits for the last connection.
+func TestRun(t *testing.T) {
+	a := &admin{connections: 3, stats: stats}
+	if err := a.serve(t).Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"POST /drain_listeners?graceful&skip_exit"}
+	for range 4 {
+		want = append(want, "GET /stats?filter=_active%24")
+	}
+	if !slices.Equal(a.asked, want) {
+		t.Errorf("asked %q, want %q", a.asked, want)
+	}
+}
+
+// TestTrouble: what cannot be asked is not waited for, and the reason is told.
+func TestTrouble(t *testing.T) {
+	if err := (Drainer{Socket: "/nowhere", Logger: slog.Default()}).Run(t.Context()); err == nil || !strings.Contains(err.Error(), "begin to drain") {
+		t.Errorf("without Envoy: %v", err)
+	}
+	a := &admin{stats: "http.other.downstream_cx_active: %d\n"}
+	if err := a.serve(t).Run(t.Context()); err == nil || !strings.Contains(err.Error(), "statistic http.traffic-ingress.") {
+		t.Errorf("a missing statistic counts as nothing: %v", err)
+	}
+	a = &admin{connections: 1 << 30, stats: stats}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if err := a.serve(t).Run(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("after its context ended: %v", err)
+	}
+}
