@@ -90,7 +90,9 @@ func TestMetrics(t *testing.T) {
 		traffic_webhook_admissions_total{path="/inject",result="error"} 2
 		traffic_webhook_admissions_total{path="/inject",result="host-network"} 1
 		traffic_webhook_admissions_total{path="/inject",result="injected"} 1
+		traffic_webhook_admissions_total{path="/warn",result="error"} 0
 		traffic_webhook_admissions_total{path="/warn",result="silent"} 1
+		traffic_webhook_admissions_total{path="/workload",result="error"} 0
 	`
 	if err := testutil.GatherAndCompare(metrics, strings.NewReader(want), "traffic_webhook_admissions_total"); err != nil {
 		t.Error(err)

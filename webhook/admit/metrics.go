@@ -33,7 +33,9 @@ type pathMetrics struct {
 	seconds    prometheus.Observer
 }
 
+// on makes those of a path, its errors at zero: of a counter that comes into being with its first event nobody sees an increase.
 func (m metrics) on(path string) pathMetrics {
+	m.admissions.WithLabelValues(path, "error")
 	return pathMetrics{m.admissions.MustCurryWith(prometheus.Labels{"path": path}), m.seconds.WithLabelValues(path)}
 }
 
@@ -44,4 +46,12 @@ func (m pathMetrics) observe(result *string) func() {
 		m.seconds.Observe(time.Since(start).Seconds())
 		m.admissions.WithLabelValues(*result).Inc()
 	}
+}
+
+// Expiration is the metric of when the certificate in force ends to be valid.
+func (s *Secret) Expiration() prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "traffic_webhook_certificate_expiration_timestamp_seconds",
+		Help: "When the certificate that is served ends to be valid, in seconds since 1970.",
+	}, func() float64 { return float64(s.current.Load().certificate.Leaf.NotAfter.Unix()) })
 }

@@ -58,7 +58,25 @@ func newMetrics(registerer prometheus.Registerer, c *certificate) (*metrics, err
 			return nil, fmt.Errorf("register a metric: %w", err)
 		}
 	}
+	m.startAtZero()
 	return m, nil
+}
+
+// refusalReasons are those of every refusal.
+var refusalReasons = []string{
+	"no_token", "node_id", "overload", "request", "silent", "state_of_the_world", "streams", "tls", "token", "token_review",
+}
+
+// startAtZero makes what alerts look at: of a counter that comes into being with its first event nobody sees an increase.
+func (m *metrics) startAtZero() {
+	for _, typeURL := range []string{
+		resourcev3.ClusterType, resourcev3.EndpointType, resourcev3.SecretType, resourcev3.ListenerType, resourcev3.RouteType,
+	} {
+		m.rejections.WithLabelValues(typeLabel(typeURL))
+	}
+	for _, reason := range refusalReasons {
+		m.refusals.WithLabelValues(reason)
+	}
 }
 
 func (m *metrics) sent(r *response) {

@@ -1,6 +1,11 @@
 package serve
 
 import (
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -63,16 +68,43 @@ func TestMetricsAreNamedAsPrometheusAdvises(t *testing.T) {
 	if _, err := NewTokenReviewer(nil, s.registry); err != nil {
 		t.Fatal(err)
 	}
-	for _, v := range []*prometheus.CounterVec{s.metrics.responses, s.metrics.resources, s.metrics.bytes, s.metrics.rejections} {
+	for _, v := range []*prometheus.CounterVec{s.metrics.responses, s.metrics.resources, s.metrics.bytes} {
 		v.WithLabelValues("route")
 	}
-	s.metrics.refusals.WithLabelValues("token")
 	problems, err := testutil.GatherAndLint(s.registry)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, p := range problems {
 		t.Errorf("%s: %s", p.Metric, p.Text)
+	}
+}
+
+// An alert looks at how a counter grows: the first refusal of a kind must not be where it begins.
+func TestEveryRefusalStartsAtZero(t *testing.T) {
+	s := startServer(t)
+	if n := testutil.CollectAndCount(s.metrics.refusals); n != len(refusalReasons) {
+		t.Errorf("%d reasons, want %v", n, refusalReasons)
+	}
+	if n := testutil.CollectAndCount(s.metrics.rejections); n != 5 {
+		t.Errorf("rejections of %d types, want 5", n)
+	}
+	files, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := map[string]bool{"tls": true} // a connection's, which is no stream yet
+	for _, file := range files {
+		source, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, match := range regexp.MustCompile(`&refusal\{\s*"([a-z_]+)"`).FindAllSubmatch(source, -1) {
+			found[string(match[1])] = true
+		}
+	}
+	if got := slices.Sorted(maps.Keys(found)); !slices.Equal(got, refusalReasons) {
+		t.Errorf("the sources refuse for %v, zero are %v", got, refusalReasons)
 	}
 }
 

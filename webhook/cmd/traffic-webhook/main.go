@@ -59,6 +59,7 @@ func serve(ctx context.Context, c config, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	registry.MustRegister(secret.Expiration())
 	server := admit.NewServer(admit.New(admit.Config{
 		Injector: secret.Injector, CopyWorkloadLabel: c.copyWorkloadLabel, Log: log, Metrics: registry,
 		Collector: c.tracingAddress != "", NeverInjected: c.neverInjected,
