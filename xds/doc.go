@@ -33,6 +33,11 @@
 //
 // Had the value been wrong, [report] would have written an Event on the Deployment that says so.
 //
+// An Ingress takes the same way to other proxies. [watch] hands it to [ingress.Gateway], which stands beside the mesh and asks
+// it for the ports of Services: whose path and whose certificate it is, is decided there. [envoy.Gateway] makes the resources,
+// and [serve] sends them to the gateway's pods alone, whom it knows by their ServiceAccount. testdata/gateway.txtar begins that
+// story.
+//
 // To see it happen, read testdata/weights-deployment.txtar. To add a label, add an entry to [label.Table] with a field
 // in [label.Settings], and translate the field where the resource is made that it concerns: cluster.go, route.go or
 // listener.go in package envoy. Then tell its story in testdata.
