@@ -53,6 +53,7 @@ type cluster struct {
 	objects  *fake.Clientset
 	metadata *metadatafake.FakeMetadataClient
 	watcher  *Watcher
+	gateway  func(*Source, *envoy.Translator) *GatewayConfig // nil for none
 	metrics  *prometheus.Registry
 
 	updates  chan published
@@ -133,8 +134,13 @@ func (c *cluster) newWatcher() *Watcher {
 	if err != nil {
 		c.t.Fatal(err)
 	}
+	var gateway *GatewayConfig
+	if c.gateway != nil {
+		gateway = c.gateway(source, translator)
+	}
 	w, err := New(Config{
-		Source: source, Mesh: mesh.Config{KubernetesAPI: true}, Translator: translator,
+		Gateway: gateway,
+		Source:  source, Mesh: mesh.Config{KubernetesAPI: true}, Translator: translator,
 		Publisher: c, Reporter: c, Logger: slog.New(slog.NewTextHandler(c.log, nil)), Registerer: c.metrics,
 	})
 	if err != nil {
