@@ -4,12 +4,11 @@ import (
 	"maps"
 	"slices"
 
-	"google.golang.org/protobuf/types/known/anypb"
-
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	resourcev3 "github.com/envoyproxy/go-control-plane/pkg/resource/v3"
+	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/kubernetes-traffic-manager/traffic/xds/ingress"
 	"github.com/kubernetes-traffic-manager/traffic/xds/label"

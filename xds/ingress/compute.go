@@ -211,10 +211,11 @@ func (r Route) compare(other Route) int {
 		switch r.Match {
 		case Exact:
 			return 0
+		case Prefix, TextPrefix:
+			return 1
 		case Default:
-			return 2
 		}
-		return 1
+		return 2
 	}
 	return cmp.Or(
 		cmp.Compare(rank(r), rank(other)),

@@ -116,6 +116,7 @@ func (r Route) TakesChallenges() bool {
 		return r.Path == "/" || strings.HasPrefix(challenges, r.Path+"/")
 	case TextPrefix:
 		return strings.HasPrefix(challenges, r.Path)
+	case Exact:
 	}
 	return false
 }
