@@ -168,12 +168,12 @@ func bootstrap(t testing.TB, control, ca, dir string) []byte {
 	t.Helper()
 	type object = map[string]any
 	at := netip.MustParseAddrPort(control)
-	any := func(name string, fields object) object {
+	typed := func(name string, fields object) object {
 		fields["@type"] = "type.googleapis.com/" + name
 		return fields
 	}
 	token := filepath.Join(dir, "token.json")
-	secret := object{"resources": []object{any("envoy.extensions.transport_sockets.tls.v3.Secret", object{
+	secret := object{"resources": []object{typed("envoy.extensions.transport_sockets.tls.v3.Secret", object{
 		"name": "token", "generic_secret": object{"secret": object{"inline_string": "Bearer the-gateway's"}},
 	})}}
 	text, err := json.Marshal(secret)
@@ -184,9 +184,9 @@ func bootstrap(t testing.TB, control, ca, dir string) []byte {
 		t.Fatal(err)
 	}
 	source := object{"ads": object{}, "resource_api_version": "V3"}
-	injector := any("envoy.extensions.filters.http.credential_injector.v3.CredentialInjector", object{
+	injector := typed("envoy.extensions.filters.http.credential_injector.v3.CredentialInjector", object{
 		"overwrite": true,
-		"credential": object{"name": "token", "typed_config": any("envoy.extensions.http.injected_credentials.generic.v3.Generic", object{
+		"credential": object{"name": "token", "typed_config": typed("envoy.extensions.http.injected_credentials.generic.v3.Generic", object{
 			"header": "authorization",
 			"credential": object{"name": "token", "sds_config": object{
 				"path_config_source": object{"path": token}, "resource_api_version": "V3", "initial_fetch_timeout": "0s",
@@ -204,7 +204,7 @@ func bootstrap(t testing.TB, control, ca, dir string) []byte {
 		},
 		"overload_manager": object{"resource_monitors": []object{{
 			"name": "envoy.resource_monitors.global_downstream_max_connections",
-			"typed_config": any("envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig", object{
+			"typed_config": typed("envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig", object{
 				"max_active_downstream_connections": 10000,
 			}),
 		}}},
@@ -213,15 +213,15 @@ func bootstrap(t testing.TB, control, ca, dir string) []byte {
 			"load_assignment": object{"cluster_name": "traffic-control", "endpoints": []object{{"lb_endpoints": []object{{
 				"endpoint": object{"address": object{"socket_address": object{"address": at.Addr().String(), "port_value": at.Port()}}},
 			}}}}},
-			"typed_extension_protocol_options": object{"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": any(
+			"typed_extension_protocol_options": object{"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": typed(
 				"envoy.extensions.upstreams.http.v3.HttpProtocolOptions", object{
 					"explicit_http_config": object{"http2_protocol_options": object{}},
 					"http_filters": []object{
 						{"name": "token", "typed_config": injector},
-						{"name": "codec", "typed_config": any("envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec", object{})},
+						{"name": "codec", "typed_config": typed("envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec", object{})},
 					},
 				})},
-			"transport_socket": object{"name": "tls", "typed_config": any("envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext", object{
+			"transport_socket": object{"name": "tls", "typed_config": typed("envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext", object{
 				"sni": "localhost",
 				"common_tls_context": object{
 					"tls_params":         object{"tls_minimum_protocol_version": "TLSv1_3", "tls_maximum_protocol_version": "TLSv1_3"},
