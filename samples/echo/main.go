@@ -74,7 +74,8 @@ func serve(ctx context.Context, c config) error {
 	if err != nil {
 		return fmt.Errorf("listen for HTTP: %w", err)
 	}
-	server := &http.Server{Handler: newEcho(c), ReadHeaderTimeout: 10 * time.Second, Protocols: new(http.Protocols)}
+	// A proxy holds connections that it has not used yet: whoever closes one loses the request that comes just then.
+	server := &http.Server{Handler: newEcho(c), ReadHeaderTimeout: time.Hour, Protocols: new(http.Protocols)}
 	server.Protocols.SetHTTP1(true)
 	server.Protocols.SetUnencryptedHTTP2(true)
 	slog.Info("echo serves", "address", listener.Addr().String(), "pod", c.pod)
