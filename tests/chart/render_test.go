@@ -36,19 +36,32 @@ func golden(t *testing.T, file, got string) {
 	}
 }
 
-// objects is what the chart renders, without its admission entries, which are generated and tested elsewhere.
-func objects(rendered string) string {
+// objects is what the chart renders, without its admission entries, which are generated and tested elsewhere, and without the
+// text of alerts and dashboard, which has files of its own.
+func objects(t *testing.T, rendered string) string {
+	t.Helper()
 	var kept []string
 	for _, document := range documents(rendered) {
 		if document.source != "webhook/registration.yaml" {
 			kept = append(kept, document.text)
 		}
 	}
-	return strings.Join(kept, "\n---\n") + "\n"
+	all := strings.Join(kept, "\n---\n") + "\n"
+	for _, file := range []string{"files/alerts.yaml", "files/dashboard.json"} {
+		text, err := os.ReadFile(filepath.Join(chartDir, file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, indent := range []string{"  ", "    "} {
+			whole := indent + strings.ReplaceAll(strings.TrimSpace(string(text)), "\n", "\n"+indent)
+			all = strings.ReplaceAll(all, whole+"\n", indent+"(all of "+file+")\n")
+		}
+	}
+	return all
 }
 
 // The default installation, all of it, for a reviewer to read.
-func TestDefault(t *testing.T) { golden(t, defaultGolden, objects(template(t))) }
+func TestDefault(t *testing.T) { golden(t, defaultGolden, objects(t, template(t))) }
 
 // Each story sets values and says what then differs from the default installation: a value without effect, or with an
 // effect that nobody meant, shows here.
@@ -57,7 +70,7 @@ func TestValuesChangeWhatTheySay(t *testing.T) {
 	if err != nil || len(files) == 0 {
 		t.Fatalf("there are no stories: %v", err)
 	}
-	before := objects(template(t))
+	before := objects(t, template(t))
 	for _, file := range files {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
 			story, err := txtar.ParseFile(file)
@@ -65,7 +78,7 @@ func TestValuesChangeWhatTheySay(t *testing.T) {
 				t.Fatal(err)
 			}
 			values := section(t, story, "values.yaml")
-			after := objects(template(t, "-f", valuesFile(t, values)))
+			after := objects(t, template(t, "-f", valuesFile(t, values)))
 			got := difference(before, after)
 			if len(got) == 0 {
 				t.Fatal("these values change nothing")

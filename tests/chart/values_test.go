@@ -171,6 +171,13 @@ func TestWrongValuesAreRefused(t *testing.T) {
 		"node.uninstallWait=20.5s":              "at '/node/uninstallWait': '20.5s' does not match pattern",
 		"node.verifyInterval=often":             "at '/node/verifyInterval': 'often' does not match pattern",
 		"node.replicas=2":                       "additional properties 'replicas' not allowed",
+		"prometheus.scrapeInterval=15":          "at '/prometheus/scrapeInterval': got number, want string",
+		"prometheus.retention.time=2days":       "at '/prometheus/retention/time': '2days' does not match pattern",
+		"prometheus.retention.size=4GiB":        "at '/prometheus/retention/size': '4GiB' does not match pattern",
+		"prometheus.volume.size=big":            "at '/prometheus/volume/size'",
+		"prometheus.alertmanagers={http://a:1}": "at '/prometheus/alertmanagers/0': 'http://a:1' does not match pattern",
+		"prometheus.replicas=2":                 "additional properties 'replicas' not allowed",
+		"zipkin.enabled=true,tracing.kind=otlp": "zipkin.enabled with tracing.kind=otlp, which Zipkin does not speak: set tracing.address",
 		"certManager.namespace=Cert":            "at '/certManager/namespace': 'Cert' does not match pattern",
 	} {
 		t.Run(set, func(t *testing.T) {

@@ -30,3 +30,14 @@ app.kubernetes.io/instance: {{ .root.Release.Name }}
 {{- range $resource, $quantity := . -}}{{- $pairs = append $pairs (printf "%s=%v" $resource $quantity) -}}{{- end -}}
 {{- join "," $pairs -}}
 {{- end }}
+
+{{- /* Where Envoys report traces, and empty for nowhere. */ -}}
+{{- define "traffic.tracingAddress" -}}
+{{- if or .Values.tracing.address (not .Values.zipkin.enabled) -}}
+{{ .Values.tracing.address }}
+{{- else if eq .Values.tracing.kind "zipkin" -}}
+traffic-zipkin.{{ .Release.Namespace }}.svc:{{ .Values.port.trafficZipkin }}
+{{- else -}}
+{{ fail "zipkin.enabled with tracing.kind=otlp, which Zipkin does not speak: set tracing.address, or let tracing.kind be zipkin" }}
+{{- end -}}
+{{- end }}
