@@ -328,3 +328,27 @@ func simple(n int, path string) *networkingv1.Ingress {
 		},
 	}
 }
+
+// TestWildcardCertificate: a certificate that comes with another Ingress, for a wildcard, secures the hosts below it.
+func TestWildcardCertificate(t *testing.T) {
+	w := newWorld(Config{Controller: controller})
+	plain := simple(1, "/")
+	plain.Spec.TLS = nil
+	w.gateway.SetIngress(plain)
+	w.flush(noon)
+	if w.gateway.hosts["h1.example"].Secure {
+		t.Fatal("secure without a certificate")
+	}
+	wild := simple(2, "/")
+	wild.Spec.TLS[0].Hosts = []string{"*.example"}
+	w.gateway.SetIngress(wild)
+	w.flush(noon)
+	if !w.gateway.hosts["h1.example"].Secure || !slices.Contains(w.gateway.certificates[object(Secret, "a", "s2")].Domains, "h1.example") {
+		t.Error("the wildcard's certificate is not for the host")
+	}
+	w.remove(object(Ingress, "a", "i2"))
+	w.flush(noon)
+	if w.gateway.hosts["h1.example"].Secure {
+		t.Error("still secure")
+	}
+}
