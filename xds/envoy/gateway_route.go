@@ -8,21 +8,12 @@ import (
 	"slices"
 	"strings"
 
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	rbacconfigv3 "github.com/envoyproxy/go-control-plane/envoy/config/rbac/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
-	bufferv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/buffer/v3"
-	rbacv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/rbac/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
-	resourcev3 "github.com/envoyproxy/go-control-plane/pkg/resource/v3"
-	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/anypb"
-	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/kubernetes-traffic-manager/traffic/xds/ingress"
-	"github.com/kubernetes-traffic-manager/traffic/xds/label"
 	"github.com/kubernetes-traffic-manager/traffic/xds/mesh"
 )
 
@@ -209,47 +200,6 @@ func (g *Gateway) forward(r ingress.Route) (*routev3.Route, error) {
 	return route, nil
 }
 
-// optionFilters turns filters on for a route.
-func optionFilters(o label.IngressSettings) (map[string]*anypb.Any, error) {
-	filters := map[string]*anypb.Any{}
-	if o.MaxBody > 0 {
-		config, err := pack(&bufferv3.BufferPerRoute{Override: &bufferv3.BufferPerRoute_Buffer{
-			Buffer: &bufferv3.Buffer{MaxRequestBytes: wrapperspb.UInt32(o.MaxBody)},
-		}})
-		if err != nil {
-			return nil, err
-		}
-		filters[bufferFilter] = config
-	}
-	if o.Restricted {
-		config, err := pack(&rbacv3.RBACPerRoute{Rbac: &rbacv3.RBAC{Rules: sources(o)}})
-		if err != nil {
-			return nil, err
-		}
-		filters[rbacFilter] = config
-	}
-	if len(filters) == 0 {
-		return nil, nil
-	}
-	return filters, nil
-}
-
-// sources lets in whom the client's address allows, as it is after trusted hops; without a policy, nobody.
-func sources(o label.IngressSettings) *rbacconfigv3.RBAC {
-	rules := &rbacconfigv3.RBAC{Action: rbacconfigv3.RBAC_ALLOW}
-	if len(o.Sources) == 0 {
-		return rules
-	}
-	policy := &rbacconfigv3.Policy{Permissions: []*rbacconfigv3.Permission{{Rule: &rbacconfigv3.Permission_Any{Any: true}}}}
-	for _, prefix := range o.Sources {
-		policy.Principals = append(policy.Principals, &rbacconfigv3.Principal{Identifier: &rbacconfigv3.Principal_RemoteIp{
-			RemoteIp: &corev3.CidrRange{AddressPrefix: prefix.Addr().String(), PrefixLen: wrapperspb.UInt32(uint32(prefix.Bits()))},
-		}})
-	}
-	rules.Policies = map[string]*rbacconfigv3.Policy{"sources": policy}
-	return rules
-}
-
 // plainRoutes is the RouteConfiguration of plain requests, put together from its virtual hosts.
 func (g *Gateway) plainRoutes() Resource {
 	c := newRouteConfiguration(plainName)
@@ -299,39 +249,4 @@ func (a *application) secureRoutes(secret mesh.Object) {
 	}
 	c.add(text)
 	a.put(c.resource(secret), nil)
-}
-
-// A routeConfiguration is a RouteConfiguration in the making, from virtual hosts that are marshalled already.
-type routeConfiguration struct {
-	name  string
-	value []byte
-}
-
-// Field numbers of envoy.config.route.v3.RouteConfiguration.
-const (
-	nameField        = 1
-	virtualHostField = 2
-	ignorePortField  = 14
-)
-
-func newRouteConfiguration(name string) *routeConfiguration {
-	c := &routeConfiguration{name: name}
-	c.value = protowire.AppendTag(c.value, nameField, protowire.BytesType)
-	c.value = protowire.AppendString(c.value, name)
-	// A client that came to another port names it in its Host.
-	c.value = protowire.AppendTag(c.value, ignorePortField, protowire.VarintType)
-	c.value = protowire.AppendVarint(c.value, protowire.EncodeBool(true))
-	return c
-}
-
-func (c *routeConfiguration) add(virtualHost []byte) {
-	if virtualHost == nil {
-		return
-	}
-	c.value = protowire.AppendTag(c.value, virtualHostField, protowire.BytesType)
-	c.value = protowire.AppendBytes(c.value, virtualHost)
-}
-
-func (c *routeConfiguration) resource(owner mesh.Object) Resource {
-	return marshalled(owner, c.name, resourcev3.RouteType, c.value)
 }
