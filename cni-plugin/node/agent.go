@@ -29,6 +29,7 @@ import (
 	"k8s.io/client-go/tools/events"
 
 	"github.com/kubernetes-traffic-manager/traffic/cni-plugin/apply"
+	"github.com/kubernetes-traffic-manager/traffic/cni-plugin/plugin"
 )
 
 const (
@@ -59,6 +60,8 @@ type Agent struct {
 	wake chan struct{}
 	// later wakes it when a contest is on, of whose pauses no event tells.
 	later *time.Timer
+	// reports is where plugins report; empty for nowhere.
+	reports string
 	// now is the time by which a contest goes.
 	now func() time.Time
 	// sawDaemonSet says that the API server once showed us our DaemonSet.
@@ -67,7 +70,9 @@ type Agent struct {
 
 // New makes an agent of a valid configuration.
 func New(c Config, client kubernetes.Interface, log *slog.Logger) *Agent {
-	return newAgent(c, client, log, apply.In, apply.Resolve)
+	a := newAgent(c, client, log, apply.In, apply.Resolve)
+	a.reports = plugin.ReportSocket
+	return a
 }
 
 func newAgent(c Config, client kubernetes.Interface, log *slog.Logger, in inFunc, resolve func(string) (string, error)) *Agent {
@@ -129,6 +134,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	g.Go(func() error { return serve(server, listener) })
 	g.Go(func() error { a.pods.RunWithContext(ctx); return nil })
 	g.Go(func() error { a.awaitPods(ctx); return nil })
+	g.Go(func() error { a.watchReports(ctx); return nil })
 	g.Go(func() error { a.awaitDaemonSet(ctx); return nil })
 	g.Go(func() error { return a.events.StartRecordingToSinkWithContext(ctx) })
 	g.Go(func() error {

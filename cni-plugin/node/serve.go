@@ -21,6 +21,7 @@ type metrics struct {
 	unseen    prometheus.Gauge
 	rewritten prometheus.Gauge
 	seconds   prometheus.Histogram
+	plugin    *prometheus.HistogramVec
 }
 
 func newMetrics() *metrics {
@@ -34,10 +35,17 @@ func newMetrics() *metrics {
 		unseen:    prometheus.NewGauge(prometheus.GaugeOpts{Name: "traffic_node_unseen_pods", Help: "Injected pods with an address whose network namespace was not found."}),
 		rewritten: prometheus.NewGauge(prometheus.GaugeOpts{Name: "traffic_node_rewritten_connections", Help: "1 when something rewrites cluster IPs before connections can be redirected."}),
 		seconds:   prometheus.NewHistogram(prometheus.HistogramOpts{Name: "traffic_node_pass_seconds", Help: "Time of one look at files and pods.", Buckets: prometheus.ExponentialBuckets(0.0005, 4, 8)}),
+		plugin: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "traffic_node_cni_seconds", Help: "Time that the CNI plugin took to redirect a pod at its start, by result: redirected or failed.",
+			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 14), // to 4 s
+		}, []string{"result"}),
 	}
-	m.registry.MustRegister(m.ready, m.backend, m.writes, m.repairs, m.injected, m.unseen, m.rewritten, m.seconds)
+	m.registry.MustRegister(m.ready, m.backend, m.writes, m.repairs, m.injected, m.unseen, m.rewritten, m.seconds, m.plugin)
 	for _, result := range []string{"repaired", "failed"} {
 		m.repairs.WithLabelValues(result)
+	}
+	for _, result := range []string{"redirected", "failed"} {
+		m.plugin.WithLabelValues(result)
 	}
 	return m
 }

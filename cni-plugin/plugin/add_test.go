@@ -31,6 +31,9 @@ func TestAddReturnsPrevResultUntouched(t *testing.T) {
 				if got := fmt.Sprint(r.done); got != want {
 					t.Errorf("did %s, want %s", got, want)
 				}
+				if reported := len(r.reports) == 1 && !r.reports[0].Failed; reported != (name == "injected") || len(r.reports) > 1 {
+					t.Errorf("reported %v", r.reports)
+				}
 			})
 		}
 	}
@@ -110,6 +113,9 @@ func TestAddRefuses(t *testing.T) {
 			}
 			if c.fail == nil && len(r.done) != 0 {
 				t.Errorf("did %v", r.done)
+			}
+			if c.fail != nil && (len(r.reports) != 1 || !r.reports[0].Failed) {
+				t.Errorf("reported %v", r.reports)
 			}
 		})
 	}

@@ -9,6 +9,7 @@ package plugin
 import (
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/containernetworking/cni/pkg/types"
@@ -41,6 +42,8 @@ type Plugin struct {
 	// In is apply.In, Resolve is apply.Resolve.
 	In      func(netnsPath, backend string, do func(apply.Backend, ns.NetNS) error) error
 	Resolve func(backend string) (string, error)
+	// Report is told of each pod that was to be redirected.
+	Report func(Report)
 }
 
 // Funcs are the verbs for skel. A panic in one becomes its error, so that the
@@ -74,9 +77,12 @@ func (p Plugin) Add(args *skel.CmdArgs) error {
 		return err
 	}
 	if spec != nil {
-		if err := p.In(args.Netns, c.Entry.Backend, func(b apply.Backend, netns ns.NetNS) error {
+		began := time.Now()
+		err := p.In(args.Netns, c.Entry.Backend, func(b apply.Backend, netns ns.NetNS) error {
 			return b.Apply(netns, *spec)
-		}); err != nil {
+		})
+		p.Report(Report{Seconds: time.Since(began).Seconds(), Failed: err != nil})
+		if err != nil {
 			return podError(args.Args, "cannot be redirected", err)
 		}
 	}

@@ -21,8 +21,9 @@ const specJSON = `{"version":1,"proxyUID":1337,"proxyPort":10000}`
 // recorder is a back end, and the namespace it is called in, that notes what is
 // done and fails on demand.
 type recorder struct {
-	done []string
-	fail error
+	done    []string
+	fail    error
+	reports []Report
 }
 
 func (r *recorder) note(what string) error {
@@ -42,7 +43,10 @@ func (r *recorder) in(path, name string, do func(apply.Backend, ns.NetNS) error)
 }
 
 func (r *recorder) plugin(stdout *bytes.Buffer) Plugin {
-	return Plugin{Stdout: stdout, In: r.in, Resolve: func(name string) (string, error) { return name, r.note("resolve") }}
+	return Plugin{
+		Stdout: stdout, In: r.in, Resolve: func(name string) (string, error) { return name, r.note("resolve") },
+		Report: func(report Report) { r.reports = append(r.reports, report) },
+	}
 }
 
 var versions = Versions().SupportedVersions()

@@ -18,7 +18,10 @@ func main() {
 }
 
 func run() int {
-	p := plugin.Plugin{Stdout: os.Stdout, In: apply.In, Resolve: apply.Resolve}
+	p := plugin.Plugin{
+		Stdout: os.Stdout, In: apply.In, Resolve: apply.Resolve,
+		Report: func(r plugin.Report) { plugin.Send(plugin.ReportSocket, r) },
+	}
 	err := skel.PluginMainFuncsWithError(p.Funcs(), plugin.Versions(), about())
 	if err == nil {
 		return 0
