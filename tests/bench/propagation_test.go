@@ -132,9 +132,13 @@ func (p *population) open(from int) edit {
 func (p *population) close(from int) edit {
 	return edit{
 		name:  "close",
-		met:   func(c *client, i int) bool { return p.has(c, from+i) == 0 },
+		met:   func(c *client, i int) bool { return c.have[p.listener(from+i)] == "" },
 		write: func(ctx context.Context, i int) error { return p.labelService(ctx, from+i, portKey, "") },
 	}
+}
+
+func (p *population) listener(service int) key {
+	return key{resourcev3.ListenerType, p.addresses[service] + ":80"}
 }
 
 // has counts what a client has of a Service: a cluster, a listener, endpoints and a route.
@@ -142,7 +146,7 @@ func (p *population) has(c *client, service int) int {
 	n := 0
 	for _, k := range []key{
 		{resourcev3.ClusterType, p.clusterName(service)},
-		{resourcev3.ListenerType, p.addresses[service] + ":80"},
+		p.listener(service),
 		{resourcev3.EndpointType, p.clusterName(service)},
 		{resourcev3.RouteType, p.clusterName(service)},
 	} {

@@ -32,6 +32,7 @@ func serveOne(b *testing.B, w *world, update serve.Update) *sidecar {
 	dir := b.TempDir()
 	ca := injected.Certificate(b, dir)
 	server, err := serve.New(serve.Config{
+		Linger:        serve.Linger,
 		Authenticator: onePod{}, CertFile: filepath.Join(dir, "tls.crt"), KeyFile: filepath.Join(dir, "tls.key"),
 		Registerer: prometheus.NewRegistry(), Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
 		OnReject: func(r serve.Rejection) { b.Errorf("Envoy refused %s: %s", r.Key.Name, r.Message) },

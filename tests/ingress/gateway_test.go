@@ -112,6 +112,7 @@ func (g *gateway) startControl() (address, ca string) {
 	injected.Certificate(g.t, dir)
 	var err error
 	g.server, err = serve.New(serve.Config{
+		Linger:        serve.Linger,
 		Authenticator: tokens{}, GatewayAccount: "traffic-system/traffic-ingress",
 		CertFile: filepath.Join(dir, "tls.crt"), KeyFile: filepath.Join(dir, "tls.key"),
 		Registerer: prometheus.NewRegistry(), Logger: slog.New(slog.NewTextHandler(g.t.Output(), nil)),

@@ -83,11 +83,15 @@ var kinds = map[string]string{
 	resourcev3.RouteType: "route", resourcev3.ListenerType: "listener",
 }
 
+// wants waits for an answer: Envoy acknowledges a listener before each of its workers has it.
 func (c *town) wants(t *testing.T, address, want string) {
 	t.Helper()
-	if _, body, err := c.get(address); body != want {
-		t.Errorf("%s: %q, %v, want %s", address, body, err, want)
-	}
+	eventually(t, address+" answers "+want, func() error {
+		if _, body, err := c.get(address); body != want {
+			return fmt.Errorf("%q, %v", body, err)
+		}
+		return nil
+	})
 }
 
 func (c *town) remove(name string) {
@@ -200,4 +204,47 @@ func TestDeletedNamespace(t *testing.T) {
 		town.change(t)
 	}
 	town.settled(t)
+}
+
+// TestPortOpensAndCloses: who asks all the time while a port is opened and closed finds it open or closed, and never half
+// open: without the cluster, the endpoints or the routes that its listener needs.
+func TestPortOpensAndCloses(t *testing.T) {
+	for _, protocol := range []string{"http", "tcp"} {
+		t.Run(protocol, func(t *testing.T) {
+			const ip = "10.96.2.1"
+			town := newTown(t)
+			town.setEndpoints("door", second)
+			stop, answers := make(chan struct{}), make(chan map[string]int)
+			go func() {
+				seen := map[string]int{}
+				for {
+					select {
+					case <-stop:
+						answers <- seen
+						return
+					default:
+					}
+					status, body, err := town.get(ip + ":80")
+					if status == 404 {
+						body = ""
+					}
+					seen[fmt.Sprint(status, body, err)]++
+				}
+			}()
+			for range 50 {
+				town.setService("door", ip, map[string]string{"traffic.port.80": protocol})
+				town.change(t)
+				town.wants(t, ip+":80", "server-1")
+				town.setService("door", ip, nil)
+				town.change(t)
+			}
+			close(stop)
+			seen := <-answers
+			t.Log(seen)
+			if seen["200server-1<nil>"] == 0 || seen["404<nil>"] == 0 || len(seen) > 2 {
+				t.Errorf("the answers were %v, want 200 and 404 alone", seen)
+			}
+			town.settled(t)
+		})
+	}
 }

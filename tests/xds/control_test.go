@@ -68,6 +68,7 @@ func (c *control) start(t *testing.T) {
 	t.Helper()
 	c.registry = prometheus.NewRegistry()
 	server, err := serve.New(serve.Config{
+		Linger:        serve.Linger,
 		Authenticator: podTokens{}, CertFile: c.certFile, KeyFile: c.keyFile, Registerer: c.registry,
 		Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
 		OnReject: func(r serve.Rejection) {

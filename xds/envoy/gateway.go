@@ -132,6 +132,7 @@ func (a *application) put(r Resource, err error) {
 		a.fail(r.Owner, r.Name, err)
 		return
 	}
+	r.Eager = r.Type == resourcev3.ListenerType && a.translator.tracing != nil
 	if held := a.held[r.Key]; held.Version != r.Version || held.Owner != r.Owner {
 		a.held[r.Key] = r
 		a.update.Set = append(a.update.Set, r)

@@ -42,6 +42,7 @@ func listener(at netip.AddrPort, filter *listenerv3.Filter) *listenerv3.Listener
 type filter struct {
 	*listenerv3.Filter
 	version string
+	eager   bool // see Resource
 }
 
 func (t *Translator) filter(p mesh.Port) (filter, error) {
@@ -60,7 +61,7 @@ func (t *Translator) filter(p mesh.Port) (filter, error) {
 		return filter{}, err
 	}
 	f := &listenerv3.Filter{Name: name, ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: config}}
-	return filter{Filter: f, version: version(append([]byte(name), config.GetValue()...))}, nil
+	return filter{Filter: f, version: version(append([]byte(name), config.GetValue()...)), eager: t.traced(p)}, nil
 }
 
 // tcpProxy never closes a connection for being idle: without a proxy nobody did.

@@ -32,6 +32,9 @@ type Resource struct {
 	// Owner is the Kubernetes object that the resource comes from, to which a rejection is reported; none for what ports
 	// share.
 	Owner mesh.Object
+	// Eager says that Envoy refuses the resource unless a cluster that it names is there: a listener that reports traces.
+	// Others look for clusters with each request.
+	Eager bool
 	// madeOf is of a listener the version of its filter. Address, owner and filter are all that it is made of.
 	madeOf string
 }

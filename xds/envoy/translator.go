@@ -128,7 +128,8 @@ func (b *builder) addListener(at netip.AddrPort, f filter, held map[Key]Resource
 	}
 	b.add(name, listener(at, f.Filter))
 	if b.err == nil {
-		b.resources[len(b.resources)-1].madeOf = f.version
+		last := &b.resources[len(b.resources)-1]
+		last.madeOf, last.Eager = f.version, f.eager
 	}
 }
 

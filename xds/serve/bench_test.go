@@ -134,7 +134,7 @@ func BenchmarkFirstSync(b *testing.B) {
 func BenchmarkPublishOfAllServices(b *testing.B) {
 	u, _ := benchState()
 	for range b.N {
-		st := newStore()
+		st := newStore(0)
 		st.publish(u, newTracker(func(Applied) {}))
 	}
 }

@@ -44,14 +44,17 @@
 // before what its change, or an earlier one, has of lower ranks was sent, and a weight, which is endpoints alone, waits for
 // nothing.
 //
-// Sent is enough where it is also done by then: Envoy reads a stream in order. It is not for what Envoy asks for first. A
-// cluster that is new or changed warms until it gets endpoints, although they did not change, and Envoy does not ask for
-// those that it has. So what a cluster or listener refers to is marked when it is sent, and follows right behind it. If it
-// is a new name, it is awaited: it holds back what comes after until the proxy asked for it and it was sent. Two must be
-// acknowledged: clusters without endpoints from us, which may warm by DNS, and, before anything is withdrawn, routes.
+// Sent is mostly enough: Envoy reads a stream in order. What Envoy asks for first is not. A cluster that is new or changed
+// warms until it gets endpoints, although they did not change, and Envoy does not ask for those that it has. So what a
+// cluster or listener refers to is marked when it is sent, and follows right behind it. If it is a new name, it is awaited:
+// it holds back what comes after until the proxy asked for it and it was sent. Nor is it enough where a refusal would leave
+// others undone, see addFlight in order.go.
 //
 // A new listener warms as well, until it has its routes. It is sent together with its cluster, and then the endpoints
 // together with the routes: a port is open after two turns.
+//
+// Removals but of listeners are published Config.Linger later (linger.go): requests that a listener took before it went find
+// their cluster.
 //
 // Every such wait ends after Config.Patience, which is counted. A proxy that does not answer then gets the next rank all
 // the same.

@@ -95,7 +95,7 @@ type benchFleet struct {
 
 // newBenchFleet returns when each proxy has everything.
 func newBenchFleet(b *testing.B, all Update) *benchFleet {
-	f := &benchFleet{store: newStore()}
+	f := &benchFleet{store: newStore(0)}
 	f.store.publish(all, newTracker(func(Applied) {}))
 	var synced sync.WaitGroup
 	synced.Add(benchProxies)

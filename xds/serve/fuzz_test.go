@@ -21,7 +21,7 @@ func FuzzRequests(f *testing.F) {
 func TestHostileRequests(t *testing.T) { rapid.Check(t, hostileRequests) }
 
 func hostileRequests(t *rapid.T) {
-	st := newStore()
+	st := newStore(0)
 	rejections := 0
 	s := newStream(pod("a"), st, time.Hour, hooks{
 		refused: func(string) {}, reject: func(Rejection) { rejections++ }, expired: func() {},

@@ -38,7 +38,7 @@ type modelSub struct {
 var modelTypes = []string{clusters, endpoints, listeners, routes, secrets}
 
 func newModel(t *rapid.T) *model {
-	m := &model{t: t, store: newStore(), subs: map[string]*modelSub{}, warming: map[string]bool{}, rejects: func(string, string) bool { return false }}
+	m := &model{t: t, store: newStore(0), subs: map[string]*modelSub{}, warming: map[string]bool{}, rejects: func(string, string) bool { return false }}
 	for _, typeURL := range modelTypes {
 		m.subs[typeURL] = &modelSub{names: map[string]bool{}, have: map[string]string{}}
 	}

@@ -77,6 +77,11 @@ func newBacklog(passed [ranks]uint64) backlog {
 
 func (b *backlog) add(r rank, epoch uint64) {
 	b.oldest = min(b.oldest, epoch)
+	b.hold(r, epoch)
+}
+
+// hold holds back the ranks above.
+func (b *backlog) hold(r rank, epoch uint64) {
 	if epoch > b.passed[r] {
 		b.low[r] = min(b.low[r], epoch)
 	}
@@ -92,27 +97,34 @@ func (b *backlog) addFlight(f *flight) {
 	if f == nil {
 		return
 	}
+	several := f.several()
 	for i := range f.items {
 		it := &f.items[i]
 		b.oldest = min(b.oldest, it.mark.first)
-		if f.unsure(it) {
-			b.add(it.rank, it.mark.first)
+		switch {
+		case f.typeURL == resourcev3.ListenerType || f.typeURL == resourcev3.RouteType:
+			b.hold(refer, it.mark.first)
+		case several || f.typeURL == resourcev3.ClusterType && it.record != nil && len(it.record.refs) == 0:
+			b.hold(it.rank, it.mark.first)
 		}
 	}
 }
 
-// unsure tells whether what comes after an item in flight may find it undone. Envoy reads a stream in order, so most is
-// done by then, and whatever Envoy has to ask for first is awaited. Left are a cluster that finds its endpoints by itself,
-// such as in DNS, and routes: of a refused response some stay as they were, and use what they used, until it is sent again.
-func (f *flight) unsure(it *item) bool {
-	switch f.typeURL {
-	case resourcev3.ClusterType:
-		return it.record != nil && len(it.record.refs) == 0
-	case resourcev3.RouteType:
-		return true
-	default:
-		return false
+// several tells whether the response sets more than one resource. Envoy reads a stream in order, so that what comes after a
+// response finds it done, but for
+//   - several resources, of which a refused one keeps the others from being taken until they are sent again,
+//   - clusters that find their endpoints by themselves, such as in DNS, and warm until then,
+//   - routes and listeners where something is withdrawn: a refused one stays as it was, and uses what it used.
+//
+// What Envoy has to ask for first, such as the endpoints of a cluster, is awaited.
+func (f *flight) several() bool {
+	set := 0
+	for i := range f.items {
+		if f.items[i].record != nil {
+			set++
+		}
 	}
+	return set > 1
 }
 
 // holds tells whether an item must wait, and for which rank: the lowest that is behind what the item stands for.

@@ -86,18 +86,29 @@ func (s *stream) survey() (outstanding backlog, waits wait) {
 		s.found = append(s.found, items)
 	}
 	s.settled = outstanding.oldest - 1
+	if s.resumes() {
+		outstanding.hold(provide, s.began)
+	}
 	return outstanding, waits
+}
+
+// resumes tells whether the proxy has reconnected and has not asked for clusters yet. Envoy asks for them last while one of
+// those that it has is warming; until then nobody knows what others may refer to.
+func (s *stream) resumes() bool {
+	clusters := s.find(resourcev3.ClusterType)
+	return (clusters == nil || !clusters.begun) && slices.ContainsFunc(s.subs, func(sub *subscription) bool { return sub.resumed })
 }
 
 // advance lets listeners go ahead of what they refer to. A new one warms until it has its routes, which it asks for and
 // which are held back: so it can be on its way together with the clusters. One that refers to routes which the proxy has
-// would use them at once. Nor may one go ahead of the removal of another, which may have had its address.
+// would use them at once. Nor may one go ahead of the removal of another, which may have had its address, or of a cluster
+// without which Envoy refuses it.
 func (s *stream) advance(listeners []item) {
 	if slices.ContainsFunc(listeners, func(it item) bool { return it.record == nil }) {
 		return
 	}
 	for i := range listeners {
-		if s.warms(listeners[i].record) {
+		if r := listeners[i].record; !r.Eager && s.warms(r) {
 			listeners[i].rank = provide
 		}
 	}

@@ -47,6 +47,9 @@ type Config struct {
 	// Patience is how long a change waits for a proxy to confirm what it depends on, before it is sent all the same;
 	// default 2 s.
 	Patience time.Duration
+	// Linger is how long what a listener used stays after an update that removes it, for requests that are on their way; 0
+	// is not at all.
+	Linger time.Duration
 	// Late is how long Publish waits for the answers of proxies before it reports without them; default 30 s.
 	Late time.Duration
 }
@@ -109,6 +112,8 @@ func newServer(c Config) (*Server, error) {
 		return nil, fmt.Errorf("negative NewStreams %v", c.NewStreams)
 	case c.Patience < 0:
 		return nil, fmt.Errorf("negative Patience %v", c.Patience)
+	case c.Linger < 0:
+		return nil, fmt.Errorf("negative Linger %v", c.Linger)
 	case c.Late < 0:
 		return nil, fmt.Errorf("negative Late %v", c.Late)
 	}
@@ -139,7 +144,7 @@ func newServer(c Config) (*Server, error) {
 		config:      c,
 		certificate: pair,
 		metrics:     m,
-		store:       newStore(), gatewayStore: newStore(),
+		store:       newStore(c.Linger), gatewayStore: newStore(c.Linger),
 		newStreams: rate.NewLimiter(c.NewStreams, max(1, int(c.NewStreams))),
 		refusals:   rate.NewLimiter(refusalLines, refusalLinesBurst),
 		rejections: newLimiters(rejectionsPerProxy, rejectionsBurst),

@@ -20,12 +20,12 @@ func TestALargeRequest(t *testing.T) {
 	for i := range 139_000 {
 		versions[fmt.Sprint(long, i)] = "0123456789abcdef"
 	}
-	req := &discoveryv3.DeltaDiscoveryRequest{TypeUrl: routes, InitialResourceVersions: versions, ResourceNamesSubscribe: []string{"r"}}
+	req := &discoveryv3.DeltaDiscoveryRequest{TypeUrl: endpoints, InitialResourceVersions: versions, ResourceNamesSubscribe: []string{"r"}}
 	if size := proto.Size(req); size < maxRequest*9/10 || size > maxRequest {
 		t.Fatalf("the request has %d bytes, want nearly %d", size, maxRequest)
 	}
 	p.send(req)
-	p.wantAll("route: -r")
+	p.wantAll("endpoint: -r")
 }
 
 // A first sync is a handful of messages, each of a size that any client accepts.

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
@@ -67,10 +68,16 @@ type store struct {
 	epoch     uint64
 	resources map[string]map[string]*record // type URL, name
 	streams   map[*stream]struct{}
+	// leaving are the resources that are to be removed, linger is how long they stay.
+	leaving map[envoy.Key]*departure
+	linger  time.Duration
 }
 
-func newStore() *store {
-	return &store{epoch: 1, resources: map[string]map[string]*record{}, streams: map[*stream]struct{}{}}
+func newStore(linger time.Duration) *store {
+	return &store{
+		epoch: 1, resources: map[string]map[string]*record{}, streams: map[*stream]struct{}{},
+		leaving: map[envoy.Key]*departure{}, linger: linger,
+	}
 }
 
 // publish makes the update visible and tells every stream which keys changed. Its cost is that of the update plus one
@@ -84,14 +91,32 @@ func (s *store) publish(u Update, t *tracker) {
 	defer s.mu.Unlock()
 	first := !s.published
 	s.published = true
-	keys := s.apply(records, u.Remove)
-	if len(keys) == 0 && !first {
-		return
+	var now, later []envoy.Key
+	for _, key := range u.Remove {
+		if s.lingers(key) {
+			later = append(later, key)
+		} else {
+			now = append(now, key)
+		}
 	}
+	s.leave(later)
+	s.stay(u.Set)
+	if keys := s.apply(records, now); len(keys) > 0 || first {
+		s.announce(keys, t)
+	}
+}
+
+// announce tells every stream of a change, for which t waits unless it is nil.
+func (s *store) announce(keys []envoy.Key, t *tracker) {
 	s.epoch++
-	c := &change{epoch: s.epoch, keys: keys, trackers: []*tracker{t}}
+	c := &change{epoch: s.epoch, keys: keys}
+	if t != nil {
+		c.trackers = []*tracker{t}
+	}
 	for st := range s.streams {
-		t.join()
+		if t != nil {
+			t.join()
+		}
 		st.mail.put(c)
 	}
 }
@@ -132,7 +157,7 @@ func (s *store) attach(st *stream) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.streams[st] = struct{}{}
-	st.epoch = s.epoch
+	st.epoch, st.began = s.epoch, s.epoch
 }
 
 // detach forgets the stream and returns the changes that it had not looked at.

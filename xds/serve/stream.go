@@ -13,6 +13,9 @@ import (
 // maxTypes bounds the resource types of one stream. Envoy has about ten.
 const maxTypes = 16
 
+// mostAtOnce is how many requests are applied before the proxy is answered.
+const mostAtOnce = 16
+
 // A stream is the state of one proxy's connection, owned by the goroutine of its loop.
 type stream struct {
 	proxy Identity
@@ -25,8 +28,9 @@ type stream struct {
 	// surveyed and found are the latest survey: subscriptions, and for each what there is to send.
 	surveyed []*subscription
 	found    [][]item
-	// epoch is the latest change that was looked at.
+	// epoch is the latest change that was looked at, began the one at which the stream did.
 	epoch  uint64
+	began  uint64
 	nonces uint64
 	// waiters are the updates that the proxy has not settled, settled is the change up to which all are.
 	waiters []*waiter
@@ -100,19 +104,22 @@ func (s *stream) flush(send func(*response) error) error {
 	}
 }
 
-// receiveAll applies a request and those that have come meanwhile: a proxy acknowledges and subscribes at once.
+// receiveAll applies a request and those that wait behind it: a proxy acknowledges and subscribes at once. They are few, so
+// that one which sends without end gets its answers.
 func (s *stream) receiveAll(req *discoveryv3.DeltaDiscoveryRequest, more <-chan *discoveryv3.DeltaDiscoveryRequest) error {
-	for req != nil {
-		if err := s.receive(req); err != nil {
+	for n := 0; ; n++ {
+		if err := s.receive(req); err != nil || n == mostAtOnce {
 			return err
 		}
 		select {
-		case req = <-more: // nil when it is closed, which the loop finds out itself
+		case req = <-more:
+			if req == nil {
+				return nil // closed, which the loop finds out itself
+			}
 		default:
 			return nil
 		}
 	}
-	return nil
 }
 
 // receive applies a request: the answer to a response, a change of the subscription, or both.

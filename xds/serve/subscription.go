@@ -12,6 +12,8 @@ type subscription struct {
 	typeURL string
 	// begun is set by the first request of this type, which alone may say what the proxy has from an earlier stream.
 	begun bool
+	// resumed is set if the proxy had resources from an earlier stream.
+	resumed bool
 	// wildcard is set while the proxy wants every resource of the type.
 	wildcard bool
 	// unanswered is set from the beginning of a wildcard subscription to its first response: a proxy that starts waits
@@ -109,6 +111,7 @@ func (s *subscription) request(req *discoveryv3.DeltaDiscoveryRequest, published
 	s.begun = true
 	subscribe, unsubscribe := req.GetResourceNamesSubscribe(), req.GetResourceNamesUnsubscribe()
 	if first {
+		s.resumed = len(req.GetInitialResourceVersions()) > 0
 		s.resume(req.GetInitialResourceVersions(), subscribe, published)
 	}
 	now := mark{first: epoch, last: epoch}

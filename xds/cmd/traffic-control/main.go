@@ -153,6 +153,7 @@ func serveConfig(c config, client kubernetes.Interface, reporter *report.Reporte
 		return serve.Config{}, err
 	}
 	return serve.Config{
+		Linger:         serve.Linger,
 		Authenticator:  reviewer,
 		GatewayAccount: c.gateway.qualified(c.namespace),
 		CertFile:       filepath.Join(c.tlsDir, "tls.crt"),
