@@ -18,6 +18,7 @@ var programs = map[string]string{
 	"traffic-control": "./xds/cmd/traffic-control",
 	"traffic-webhook": "./webhook/cmd/traffic-webhook",
 	"traffic-node":    "./cni-plugin/cmd/traffic-node",
+	"traffic-drain":   "./xds/cmd/traffic-drain",
 }
 
 // outside are flags for running a program outside a cluster; inside, a pod's environment says it.
@@ -49,16 +50,19 @@ func TestArgumentsAreTheProgramsFlags(t *testing.T) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
-	pods := pods(t, template(t))
+	arguments := map[string][]string{}
+	for _, pod := range pods(t, template(t)) {
+		arguments[pod.Spec.Containers[0].Name] = pod.Spec.Containers[0].Args
+	}
 	for name := range programs {
-		pod, there := pods[name]
+		arguments, there := arguments[name]
 		if !there {
 			t.Errorf("the chart does not run %s", name)
 			continue
 		}
-		passed := flagNames(strings.Join(pod.Spec.Containers[0].Args, "\n"), `(?m)^--([a-z0-9-]+)=`)
-		if len(passed) != len(pod.Spec.Containers[0].Args) {
-			t.Errorf("%s: an argument is not of the form --name=value: %q", name, pod.Spec.Containers[0].Args)
+		passed := flagNames(strings.Join(arguments, "\n"), `(?m)^--([a-z0-9-]+)=`)
+		if len(passed) != len(arguments) {
+			t.Errorf("%s: an argument is not of the form --name=value: %q", name, arguments)
 		}
 		usage, _ := exec.Command(filepath.Join(bin, name), "-h").CombinedOutput()
 		known := flagNames(string(usage), `(?m)^ +--?([a-z0-9-]+)`)

@@ -141,7 +141,9 @@ func rights(t *testing.T, s *site) {
 		{"traffic-control", "update", "", "pods", "shop", false},
 		{"traffic-control", "patch", "", "services", "shop", false},
 		{"traffic-control", "get", "", "secrets", release, false},
-		{"traffic-control", "list", "", "secrets", "", false},
+		{"traffic-control", "list", "", "secrets", "", true}, // certificates of Ingresses
+		{"traffic-control", "patch", "networking.k8s.io", "ingresses", "", false},
+		{"traffic-ingress", "*", "*", "*", "", false},
 		{"traffic-control", "*", "*", "*", "", false},
 		{"traffic-node", "list", "", "pods", "", true},
 		{"traffic-node", "get", "apps", "daemonsets/traffic-node", release, true},
