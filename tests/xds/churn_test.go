@@ -111,9 +111,12 @@ func TestServicesComeAndGo(t *testing.T) {
 		town.wants(t, ip+":80", "server-1")
 		town.remove("guest")
 		town.change(t)
-		if status, body, err := town.get(ip + ":80"); status != 404 {
-			t.Errorf("%s is still open: %d %q, %v", ip, status, body, err)
-		}
+		eventually(t, ip+" is closed", func() error {
+			if status, body, err := town.get(ip + ":80"); status != 404 {
+				return fmt.Errorf("%d %q, %v", status, body, err)
+			}
+			return nil
+		})
 	}
 	town.settled(t)
 }

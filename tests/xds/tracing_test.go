@@ -2,6 +2,7 @@ package xds
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"net/http"
@@ -182,9 +183,12 @@ func TestTracing(t *testing.T) {
 	web.Settings.Tracing = label.Tracing{}
 	m.opens(t, web)
 	untraced("switched off", web.address())
-	if active, _ := s.dump(t); active["cluster traffic-tracing"] != "" {
-		t.Error("the collector is still there when nothing is traced")
-	}
+	eventually(t, "the collector is gone when nothing is traced", func() error {
+		if active, _ := s.dump(t); active["cluster traffic-tracing"] != "" {
+			return errors.New("it is still there")
+		}
+		return nil
+	})
 	if rejected := c.rejected(); len(rejected) > 0 {
 		t.Errorf("rejected: %v", rejected)
 	}

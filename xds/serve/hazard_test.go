@@ -93,4 +93,3 @@ func TestAListenerThatWarmsWaitsForRemovals(t *testing.T) {
 	p.wantAll("route: q")
 	p.quiet()
 }
-
