@@ -93,5 +93,5 @@ func vocabulary(labels map[string]string) map[string]string {
 }
 
 func labelsOf(template corev1.PodTemplateSpec) corev1.PodTemplateSpec {
-	return corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: template.Labels}}
+	return corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: vocabulary(template.Labels)}}
 }

@@ -36,10 +36,12 @@ func TestStrip(t *testing.T) {
 		Status: corev1.PodStatus{Phase: "Running", PodIPs: []corev1.PodIP{{IP: "10.0.0.1"}}},
 	}
 	template := corev1.PodTemplateSpec{
-		ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"a": "b"}, Annotations: map[string]string{"big": "x"}},
+		ObjectMeta: metav1.ObjectMeta{
+			Labels: map[string]string{"a": "b", label.EnabledKey: "true"}, Annotations: map[string]string{"big": "x"},
+		},
 		Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "c"}}},
 	}
-	stripped := corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"a": "b"}}}
+	stripped := corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{label.EnabledKey: "true"}}}
 	for _, test := range []struct{ full, want any }{
 		{full, want},
 		{
