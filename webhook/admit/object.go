@@ -35,15 +35,6 @@ type template struct {
 	raw      jsontext.Value
 }
 
-// labels are the object's, and its pod template's if it has one.
-func (o *object) labels() []map[string]string {
-	all := []map[string]string{o.Metadata.Labels}
-	if o.template != nil && o.template.Metadata != nil {
-		all = append(all, o.template.Metadata.Labels)
-	}
-	return all
-}
-
 func decode(raw []byte) (*object, error) {
 	var o object
 	if err := json.Unmarshal(raw, &o, inject.Decoding); err != nil {

@@ -50,7 +50,7 @@ func (h warnings) about(kind label.Kind, namespace string, o *object) []string {
 	problems = append(problems, h.notInjected(kind, namespace, o)...)
 	problems = append(problems, label.Misspelt(o.Metadata.Labels)...)
 	if !h.collector {
-		problems = append(problems, settings.Untraced(o.Metadata.Labels)...)
+		problems = settings.Untraced(o.Metadata.Labels, problems)
 	}
 	if kind == label.Service {
 		_, shut := o.Spec.Opened(o.Metadata.Labels, settings)
@@ -65,7 +65,7 @@ func (h warnings) about(kind label.Kind, namespace string, o *object) []string {
 		problems = append(problems, label.Misspelt(o.template.Metadata.Labels)...)
 		problems = append(problems, o.template.Spec.Undeclared(o.template.Metadata.Labels, settings, inject.ProxyContainer)...)
 		if !h.collector {
-			problems = append(problems, settings.Untraced(o.template.Metadata.Labels)...)
+			problems = settings.Untraced(o.template.Metadata.Labels, problems)
 		}
 		texts = append(texts, sentences("pod template: ", problems)...)
 		for _, text := range h.injector().Annotations(o.template.Metadata.Annotations) {
@@ -83,12 +83,14 @@ func (h warnings) notInjected(kind label.Kind, namespace string, o *object) []la
 	if !slices.Contains(h.neverInjected, namespace) {
 		return nil
 	}
-	for _, labels := range o.labels() {
-		if settings, _ := label.Parse(label.Pod, labels); settings.Enabled != nil && *settings.Enabled {
-			return []label.Problem{label.NeverInjected(namespace, labels[label.EnabledKey])}
-		}
+	labels := o.Metadata.Labels
+	if enabled(kind, labels) != "true" && o.template != nil && o.template.Metadata != nil {
+		kind, labels = label.Pod, o.template.Metadata.Labels
 	}
-	return nil
+	if enabled(kind, labels) != "true" {
+		return nil
+	}
+	return []label.Problem{label.NeverInjected(namespace, labels[label.EnabledKey])}
 }
 
 func sentences(prefix string, problems []label.Problem) []string {
@@ -101,7 +103,7 @@ func sentences(prefix string, problems []label.Problem) []string {
 
 // tooLate tells that opting in acts at the creation of a pod, to those who opt in what is there already.
 func tooLate(kind label.Kind, o, old *object) []string {
-	if enabled(kind, o) == enabled(kind, old) {
+	if enabled(kind, o.Metadata.Labels) == enabled(kind, old.Metadata.Labels) {
 		return nil // a wrong value is none, and told as such
 	}
 	switch kind {
@@ -116,8 +118,8 @@ func tooLate(kind label.Kind, o, old *object) []string {
 }
 
 // enabled is what the label counts as: true, false or nothing.
-func enabled(kind label.Kind, o *object) string {
-	settings, _ := label.Parse(kind, o.Metadata.Labels)
+func enabled(kind label.Kind, labels map[string]string) string {
+	settings, _ := label.Parse(kind, labels)
 	if settings.Enabled == nil {
 		return ""
 	}

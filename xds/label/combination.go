@@ -91,16 +91,18 @@ func (s Settings) lacks(key string, labels map[string]string) (missing, reason s
 	return "", ""
 }
 
-// Untraced tells of labels by which requests are to be traced, for where no collector is configured.
-func (s Settings) Untraced(labels map[string]string) []Problem {
+// Untraced adds to the problems of an object the label by which its requests are to be traced, for where no collector is
+// configured. That is told instead of what else keeps the label from acting.
+func (s Settings) Untraced(labels map[string]string, problems []Problem) []Problem {
 	if !s.Tracing.Enabled {
-		return nil
+		return problems
 	}
-	return []Problem{{
+	others := slices.DeleteFunc(slices.Clone(problems), func(p Problem) bool { return p.Key == TracingKey })
+	return append(others, Problem{
 		Key: TracingKey, Value: labels[TracingKey],
 		Reason:  "no collector is configured: set tracing.address in the chart's values",
 		InForce: "nothing",
-	}}
+	})
 }
 
 // NeverInjected tells of a label that opts in where the webhook never gets a pod: in a namespace on which it depends itself.

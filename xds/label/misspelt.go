@@ -15,12 +15,16 @@ const Misspelling = `^[Tt][Rr]?[Aa][Ff]{1,3}[Ii]?[Ff]?[CcKkQq]{0,2}[.][^/]+$`
 var misspelling = regexp.MustCompile(Misspelling)
 
 // Misspelt tells of labels that would be ours if their keys began with Prefix, sorted by key. The control plane does not read
-// them.
+// them. It looks at the first maxSuggestions of such keys.
 func Misspelt(labels map[string]string) []Problem {
 	var problems []Problem
+	looked := 0
 	for _, key := range slices.Sorted(maps.Keys(labels)) {
 		if labels[key] == "" || strings.HasPrefix(key, Prefix) || !misspelling.MatchString(key) {
 			continue
+		}
+		if looked++; looked > maxSuggestions {
+			break
 		}
 		if near := nearest(Prefix + key[strings.IndexByte(key, '.')+1:]); near != "" {
 			problems = append(problems, Problem{

@@ -40,9 +40,11 @@ const ProxyAnnotation = "traffic.envoy.proxy"
 // PortKey is the key that opens that port.
 func PortKey(port uint16) string { return portPrefix + strconv.Itoa(int(port)) }
 
+func targetPortKey(port uint16) string { return targetPortPrefix + strconv.Itoa(int(port)) }
+
 // OpenedBy is the key of the label that opens that port, in one of the two spellings.
 func OpenedBy(labels map[string]string, port uint16) string {
-	key, other := PortKey(port), targetPortPrefix+strconv.Itoa(int(port))
+	key, other := PortKey(port), targetPortKey(port)
 	if _, _, err := protocol.parse(labels[key]); err != nil && labels[other] != "" {
 		return other
 	}

@@ -43,10 +43,10 @@ func (s Subject) String() string { return [...]string{"label", "annotation", "fi
 // sorted by key.
 func Parse(kind Kind, labels map[string]string) (Settings, []Problem) {
 	var (
-		s        Settings
-		problems []Problem
-		invalid  []Problem // those of the problems that left the label out of the settings
-		pending  = trafficKeys(labels)
+		s       Settings
+		changed []Problem // of labels that are accepted with a change
+		invalid []refusal
+		pending = trafficKeys(labels)
 	)
 	for _, entry := range Table {
 		rest := pending[:0:0]
@@ -57,19 +57,19 @@ func Parse(kind Kind, labels map[string]string) (Settings, []Problem) {
 				continue
 			}
 			p, valid := entry.apply(&s, kind, key, labels[key], port, err)
-			if p != nil {
-				problems = append(problems, *p)
-			}
-			if !valid {
-				invalid = append(invalid, *p)
+			switch {
+			case !valid:
+				invalid = append(invalid, refusal{entry, port, *p})
+			case p != nil:
+				changed = append(changed, *p)
 			}
 		}
 		pending = rest
 	}
-	for _, key := range pending {
-		problems = append(problems, unknown(key, labels[key]))
-	}
-	problems = append(problems, idle(kind, labels, s, invalid)...)
+	problems := s.refused(kind, invalid)
+	idle := idle(kind, labels, s, problems)
+	changed = slices.DeleteFunc(changed, func(p Problem) bool { return slices.ContainsFunc(idle, p.contradicts) })
+	problems = slices.Concat(problems, changed, unknown(pending, labels), idle)
 	if kind == Pod {
 		problems = append(problems, overruled(labels)...)
 	}
@@ -77,9 +77,32 @@ func Parse(kind Kind, labels map[string]string) (Settings, []Problem) {
 	return s, problems
 }
 
-// apply sets what one label says, or tells why it cannot. A valid label can have a problem too: what it counts as.
+// contradicts reports whether a label of which this says what it counts as does nothing, whatever other objects there are.
+func (p Problem) contradicts(idle Problem) bool { return p.Key == idle.Key && !idle.Unused }
+
+// A refusal is a Problem that left a label out of the settings.
+type refusal struct {
+	entry   Key
+	port    uint16
+	problem Problem
+}
+
+// refused completes the problems of what was left out, once it is known what the other labels say.
+func (s Settings) refused(kind Kind, refusals []refusal) []Problem {
+	var problems []Problem
+	for _, r := range refusals {
+		if r.problem.InForce == "" {
+			r.problem.InForce = s.instead(r.entry, kind, r.port)
+		}
+		problems = append(problems, r.problem)
+	}
+	return problems
+}
+
+// apply sets what one label says, or tells why it cannot. A valid label can have a problem too: what it counts as. What is in
+// force instead of a value that is not valid is not said here: other labels may decide it.
 func (k Key) apply(s *Settings, kind Kind, key, value string, port uint16, portErr error) (p *Problem, valid bool) {
-	p = &Problem{Key: key, Value: value, InForce: k.Default}
+	p = &Problem{Key: key, Value: value}
 	switch {
 	case portErr != nil:
 		p.Reason, p.InForce = portErr.Error(), "nothing"
@@ -100,15 +123,32 @@ func (k Key) apply(s *Settings, kind Kind, key, value string, port uint16, portE
 	return nil, true
 }
 
-func unknown(key, value string) Problem {
-	p := Problem{Key: key, Value: value, Reason: "no such label", InForce: "nothing"}
+// maxSuggestions bounds for how many keys of an object the one that was meant is looked for: nobody reads more, and it takes
+// longer than all the rest.
+const maxSuggestions = 20
+
+// unknown tells of keys that are none of the vocabulary.
+func unknown(keys []string, labels map[string]string) []Problem {
+	var problems []Problem
+	for n, key := range keys {
+		p := Problem{Key: key, Value: labels[key], Reason: "no such label", InForce: "nothing"}
+		if n < maxSuggestions {
+			p.Reason += suggestion(key)
+		}
+		problems = append(problems, p)
+	}
+	return problems
+}
+
+// suggestion says which key may have been meant.
+func suggestion(key string) (text string) {
 	if near := nearest(key); near != "" {
-		p.Reason += ", did you mean " + near + "?"
+		text = ", did you mean " + near + "?"
 	}
 	if strings.HasPrefix(key, retriesPrefix) {
-		p.Reason += " (" + retriesPrefix + " is followed by " + list(conditions(), "or") + ")"
+		text += " (" + retriesPrefix + " is followed by " + list(conditions(), "or") + ")"
 	}
-	return p
+	return text
 }
 
 // A condition is what ends a key of retries.

@@ -74,7 +74,7 @@ func TestParse(t *testing.T) {
 			labels: map[string]string{"traffic.target.port.80": "tcp", "traffic.port.80": "htpp"},
 			want:   Settings{Ports: map[uint16]Protocol{80: TCP}},
 			problems: []Problem{
-				{Key: "traffic.port.80", Value: "htpp", Reason: "expected http, http2, grpc, tcp or direct", InForce: "the port is blocked"},
+				{Key: "traffic.port.80", Value: "htpp", Reason: "expected http, http2, grpc, tcp or direct", InForce: "tcp, as traffic.target.port.80 says"},
 			},
 		},
 		{
@@ -103,7 +103,7 @@ func TestParse(t *testing.T) {
 			name:     "yes is not true",
 			kind:     Pod,
 			labels:   map[string]string{"traffic.envoy.enabled": "yes"},
-			problems: []Problem{{Key: "traffic.envoy.enabled", Value: "yes", Reason: "expected true or false", InForce: "false"}},
+			problems: []Problem{{Key: "traffic.envoy.enabled", Value: "yes", Reason: "expected true or false", InForce: "what the namespace says"}},
 		},
 		{
 			name:   "a slip of the pen is answered with the nearest key",

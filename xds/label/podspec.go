@@ -9,6 +9,7 @@ import (
 
 // A PodSpec is what tells at which ports a pod listens. Its fields are those of the API.
 type PodSpec struct {
+	HostNetwork    bool        `json:"hostNetwork"`
 	Containers     []Container `json:"containers"`
 	InitContainers []Container `json:"initContainers"` // those that go on are sidecars
 }
@@ -33,16 +34,17 @@ func (s PodSpec) Undeclared(labels map[string]string, settings Settings, sidecar
 	if len(declared) == 0 {
 		return nil
 	}
+	inForce := "the port is open"
+	if s.HostNetwork {
+		inForce += " at the node's address"
+	}
 	for _, port := range slices.Sorted(maps.Keys(settings.Ports)) {
 		if slices.Contains(declared, int32(port)) {
 			continue
 		}
-		key := PortKey(port)
-		if labels[key] == "" {
-			key = targetPortPrefix + strings.TrimPrefix(key, portPrefix)
-		}
+		key := OpenedBy(labels, port)
 		problems = append(problems, Problem{
-			Key: key, Value: labels[key], InForce: "the port is open",
+			Key: key, Value: labels[key], InForce: inForce,
 			Reason: fmt.Sprintf("the containers declare only %s: does one listen on %d too?", strings.Trim(fmt.Sprint(declared), "[]"), port),
 		})
 	}

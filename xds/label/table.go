@@ -115,15 +115,6 @@ var faults = []Key{
 	}, faultPercentage, func(s *Settings, _ uint16, v Percentage) { s.Fault.DelayPercentage = v }),
 
 	entry(Key{
-		Name:    abortStatusKey,
-		On:      []Kind{Service, Pod},
-		Of:      requests,
-		Meaning: "The HTTP status with which requests are answered instead of being sent, as many as " + abortPercentageKey + " says.",
-		Default: strconv.Itoa(DefaultAbortStatus),
-		Example: "505",
-	}, status, func(s *Settings, _ uint16, v uint32) { s.Fault.AbortStatus = v }),
-
-	entry(Key{
 		Name:    abortPercentageKey,
 		On:      []Kind{Service, Pod},
 		Of:      requests,
@@ -131,6 +122,15 @@ var faults = []Key{
 		Default: "0",
 		Example: "0.5",
 	}, faultPercentage, func(s *Settings, _ uint16, v Percentage) { s.Fault.AbortPercentage = v }),
+
+	entry(Key{
+		Name:    abortStatusKey,
+		On:      []Kind{Service, Pod},
+		Of:      requests,
+		Meaning: "The HTTP status with which requests are answered instead of being sent, as many as " + abortPercentageKey + " says.",
+		Default: strconv.Itoa(DefaultAbortStatus),
+		Example: "505",
+	}, status, func(s *Settings, _ uint16, v uint32) { s.Fault.AbortStatus = v }),
 
 	entry(Key{
 		Name:    "traffic.rate.limit",

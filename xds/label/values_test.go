@@ -100,11 +100,16 @@ func TestValues(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.key+"="+test.text, func(t *testing.T) {
-			got, problems := Parse(Service, map[string]string{test.key: test.text})
+			// With these a time acts.
+			labels := map[string]string{PortKey(80): "http", delayPercentageKey: "1"}
+			delete(labels, test.key)
+			absent, _ := Parse(Service, labels)
+			labels[test.key] = test.text
+			got, problems := Parse(Service, labels)
 			i := slices.IndexFunc(problems, func(p Problem) bool { return strings.HasPrefix(p.Reason, "expected ") })
 			switch {
 			case test.want == nil:
-				if i < 0 || strings.HasPrefix(problems[i].InForce, "it ") || !cmp.Equal(got, Settings{}) {
+				if i < 0 || strings.HasPrefix(problems[i].InForce, "it ") || !cmp.Equal(got, absent) {
 					t.Errorf("accepted: %+v, %v", got, problems)
 				}
 				return
@@ -182,10 +187,15 @@ func TestCombinations(t *testing.T) {
 	}
 }
 
-// TestIdleInOldSpelling: who is told what a number counts as is told too that it does nothing.
+// TestIdleInOldSpelling: of a number that does nothing nobody is told what it counts as. One for which only the port is missing
+// counts where an Ingress opens it.
 func TestIdleInOldSpelling(t *testing.T) {
 	_, problems := Parse(Service, map[string]string{"traffic.fault.delay.time": "3000", "traffic.port.80": "http"})
-	if len(problems) != 2 || !strings.Contains(problems[0].InForce, "counts as 3s") || !strings.Contains(problems[1].Reason, "traffic.fault.delay.percentage") {
+	if len(problems) != 1 || !strings.Contains(problems[0].Reason, "traffic.fault.delay.percentage") {
+		t.Errorf("%v", problems)
+	}
+	_, problems = Parse(Service, map[string]string{"traffic.request.timeout": "3000"})
+	if len(problems) != 2 || !strings.Contains(problems[0].InForce, "counts as 3s") || !problems[1].Unused {
 		t.Errorf("%v", problems)
 	}
 }

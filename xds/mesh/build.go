@@ -14,7 +14,7 @@ import (
 func (m *Mesh) build(s *openService) ([]Port, []label.Problem) {
 	var (
 		ports    []Port
-		problems = slices.Concat(s.problems, s.unmet, m.uncollected(s.labelled), m.beyond(s.object, s.labelled))
+		problems = slices.Concat(m.told(s.labelled), s.unmet, m.beyond(s.object, s.labelled))
 	)
 	for _, open := range within(s.open, m.limit) {
 		addresses, lost := m.won(s.object, s.labelled, open.number)
@@ -40,7 +40,7 @@ func (m *Mesh) buildPod(o Object, p *pod) ([]Port, []label.Problem) {
 	}
 	var (
 		ports    []Port
-		problems = slices.Concat(p.problems, m.uncollected(p.labelled), m.beyond(o, p.labelled))
+		problems = slices.Concat(m.told(p.labelled), m.beyond(o, p.labelled))
 	)
 	for _, number := range within(slices.Sorted(maps.Keys(p.settings.Ports)), m.limit) {
 		addresses, lost := m.won(o, p.labelled, number)

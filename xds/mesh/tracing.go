@@ -2,10 +2,10 @@ package mesh
 
 import "github.com/kubernetes-traffic-manager/traffic/xds/label"
 
-// uncollected tells of an object whose requests are to be traced while nobody collects spans.
-func (m *Mesh) uncollected(l labelled) []label.Problem {
+// told returns the problems of an object's own labels, and tells if its requests are to be traced while nobody collects spans.
+func (m *Mesh) told(l labelled) []label.Problem {
 	if m.config.Collector {
-		return nil
+		return l.problems
 	}
-	return l.settings.Untraced(l.labels)
+	return l.settings.Untraced(l.labels, l.problems)
 }
