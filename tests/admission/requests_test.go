@@ -87,13 +87,16 @@ func (c *cluster) whichRequestsAreSent(t *testing.T) {
 		{what: "a workload of the release", namespace: "traffic-system", object: daemonSet, want: []string{warn}},
 
 		{what: "a service", object: service, want: []string{warn}},
-		{what: "its selector", update: "Service/web", patch: `{spec: {selector: {app: web}}}`},
+		{what: "its selector", update: "Service/web", patch: `{spec: {selector: {app: web}}}`, want: []string{warn}},
+		{what: "its annotations", update: "Service/web", patch: `{metadata: {annotations: {a: b}}}`},
+		{what: "its load balancer", update: "Service/web/status", patch: `{status: {conditions: []}}`},
 		{what: "its endpoints", object: slice},
 		{what: "a namespace", update: "Namespace/shop", patch: `{metadata: {labels: {traffic.envoy.enabled: "false"}}}`, want: []string{warn}},
 		{what: "a namespace that is never injected", update: "Namespace/kube-system", patch: `{metadata: {labels: {traffic.envoy.enabled: "true"}}}`, want: []string{warn}},
 		{what: "a prefix with a slip", update: "Service/web", patch: `{metadata: {labels: {traffic.port.80: null, trafic.port.80: http}}}`, want: []string{warn}},
 		{what: "the slip alone", object: strings.NewReplacer("web", "slip", "traffic", "Traffik").Replace(service), want: []string{warn}},
 		{what: "labels of others", object: strings.NewReplacer("web", "others", "traffic.port.80", "traefik.port.80").Replace(service)},
+		{what: "what they change", update: "Service/others", patch: `{spec: {selector: {app: web}}}`},
 		{what: "labels of others under a domain", object: strings.NewReplacer("web", "domain", "traffic.port.80", "trafic.example.com/port").Replace(service)},
 		{what: "another label of it", update: "Namespace/shop", patch: `{metadata: {annotations: {a: b}}}`},
 	} {
@@ -155,6 +158,16 @@ func (c *cluster) warningsReachTheTerminal(t *testing.T) {
 	want := `service web: label traffic.port.80="htp": expected http, http2, grpc, tcp or direct; in force: the port is blocked`
 	if got := c.warnings.take(); !slices.Equal(got, []string{want}) {
 		t.Errorf("warnings %q, want %q", got, want)
+	}
+	if err := c.create("shop", strings.Replace(service, "web", "moved", 1)); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.update("shop", "Service/moved", `{spec: {ports: [{port: 81}]}}`); err != nil {
+		t.Fatal(err)
+	}
+	want = `service moved: label traffic.port.80="http": the Service has no port 80, only 81; in force: nothing is opened`
+	if got := c.warnings.take(); !slices.Equal(got, []string{want}) {
+		t.Errorf("of a Service's port that moves: warnings %q, want %q", got, want)
 	}
 	err := c.create("shop", strings.Replace(pod("clash", `traffic.envoy.enabled: "true"`, ""), "image: app", "image: app, securityContext: {runAsUser: 1337}", 1))
 	if err == nil || !strings.Contains(err.Error(), "container app has runAsUser 1337") {

@@ -140,9 +140,10 @@ func (r Registration) Validating() []admissionv1.ValidatingWebhook {
 					" || (oldObject != null && " + ours(of("oldObject", celLabels)) + ")",
 			},
 			{
-				Name: "labels-change",
+				// A Service's specification decides what its labels open.
+				Name: "labels-or-service-change",
 				Expression: "oldObject == null || " + changes(celLabels+".orValue({})") + " || " + changes(celTemplate+".orValue({})") +
-					" || " + changes(celAnnotations+".orValue({})"),
+					" || " + changes(celAnnotations+".orValue({})") + " || (request.resource.resource == 'services' && " + changes("object.?spec.orValue({})") + ")",
 			},
 			{
 				// Nobody reads the warnings that a controller gets; its workload's template has been looked at.

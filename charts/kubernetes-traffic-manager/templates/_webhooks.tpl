@@ -306,7 +306,8 @@ Both take a dict with "namespace" (the release's), "certManagerNamespace" and "c
       != oldObject.?spec.?template.or(oldObject.?spec.?jobTemplate.?spec.?template).?metadata.?labels.orValue({})
       || object.?spec.?template.or(object.?spec.?jobTemplate.?spec.?template).?metadata.?annotations.orValue({})
       != oldObject.?spec.?template.or(oldObject.?spec.?jobTemplate.?spec.?template).?metadata.?annotations.orValue({})
-    name: labels-change
+      || (request.resource.resource == 'services' && object.?spec.orValue({}) != oldObject.?spec.orValue({}))
+    name: labels-or-service-change
   - expression: oldObject != null || !has(object.metadata.ownerReferences)
     name: not-made-by-a-controller
   matchPolicy: Equivalent
