@@ -27,6 +27,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/kubernetes-traffic-manager/traffic/tests/injected"
+	"github.com/kubernetes-traffic-manager/traffic/webhook/inject"
 	"github.com/kubernetes-traffic-manager/traffic/xds/envoy"
 	"github.com/kubernetes-traffic-manager/traffic/xds/ingress"
 	"github.com/kubernetes-traffic-manager/traffic/xds/mesh"
@@ -164,7 +165,21 @@ func (g *gateway) startEnvoy(control, ca string) {
 	})
 }
 
-// bootstrap is what a gateway must have: its node id, the way to the control plane, and its token.
+// edgeOf is the chart's bootstrap, of which the limits are taken.
+func edgeOf(t testing.TB) (edge map[string]any) {
+	t.Helper()
+	files, err := inject.GatewayFiles()
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := strings.ReplaceAll(files["ingress-bootstrap.json"], "$(MEMORY_LIMIT)", "1073741824")
+	if err := json.Unmarshal([]byte(text), &edge); err != nil {
+		t.Fatal(err)
+	}
+	return edge
+}
+
+// bootstrap is what a gateway must have: its node id, the way to the control plane, its token, and the edge's limits.
 func bootstrap(t testing.TB, control, ca, dir string) []byte {
 	t.Helper()
 	type object = map[string]any
@@ -194,6 +209,7 @@ func bootstrap(t testing.TB, control, ca, dir string) []byte {
 			}},
 		})},
 	})
+	edge := edgeOf(t)
 	config := object{
 		"node": object{"id": serve.GatewayNodeID, "cluster": serve.GatewayNodeID},
 		"dynamic_resources": object{
@@ -203,12 +219,7 @@ func bootstrap(t testing.TB, control, ca, dir string) []byte {
 				"grpc_services": []object{{"envoy_grpc": object{"cluster_name": "traffic-control"}}},
 			},
 		},
-		"overload_manager": object{"resource_monitors": []object{{
-			"name": "envoy.resource_monitors.global_downstream_max_connections",
-			"typed_config": typed("envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig", object{
-				"max_active_downstream_connections": 10000,
-			}),
-		}}},
+		"overload_manager": edge["overload_manager"], "layered_runtime": edge["layered_runtime"],
 		"static_resources": object{"clusters": []object{{
 			"name": "traffic-control", "type": "STATIC", "connect_timeout": "1s",
 			"load_assignment": object{"cluster_name": "traffic-control", "endpoints": []object{{"lb_endpoints": []object{{

@@ -58,7 +58,7 @@ func typed(name, message string, config object) object {
 // can change comes from the control plane.
 func (c Config) bootstrap() (string, error) {
 	p := proxy{
-		nodeID: nodeID, nodeCluster: nodeCluster, overload: connectionLimit(), statistics: statistics(httpStatistics),
+		nodeID: nodeID, nodeCluster: nodeCluster, overload: connectionLimit(maxConnections), statistics: statistics(httpStatistics),
 		control:   controlPlane{host: c.ControlHost, port: c.ControlPort, family: "ALL", trust: c.controlTrust()},
 		listeners: list{c.outboundListener(), statsListener(c.StatsPort)},
 	}
@@ -120,11 +120,11 @@ func (p proxy) bootstrap() object {
 // maxConnections bounds what an application that leaks connections can make the sidecar hold.
 const maxConnections = 100_000
 
-func connectionLimit() object {
+func connectionLimit(most int) object {
 	const monitor = "envoy.resource_monitors.global_downstream_max_connections"
 	return object{"resource_monitors": list{typed(monitor,
 		"extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
-		object{"max_active_downstream_connections": maxConnections})}}
+		object{"max_active_downstream_connections": most})}}
 }
 
 const (

@@ -33,7 +33,7 @@ var gatewayStatistics = []string{
 // GatewayFiles returns what the chart starts the gateway's Envoy with, by the name of the file there: the bootstrap, and the
 // two files of secrets, which Envoy reads at /var/run/secrets/kubernetes.io/serviceaccount beside the token and ca.crt.
 func GatewayFiles() (map[string]string, error) {
-	bootstrap, err := json.MarshalIndent(proxy{
+	gateway := proxy{
 		nodeID: gatewayNodeID, nodeCluster: gatewayNodeID,
 		overload:   edgeLimits(),
 		statistics: statistics(gatewayStatistics, kinds(`listener\..*`, []string{"ssl.*", "downstream_cx_(total|active|overflow)"}), object{"prefix": "overload."}),
@@ -44,8 +44,10 @@ func GatewayFiles() (map[string]string, error) {
 				"validation_context_sds_secret_config": fileSecret(authoritySecret, authoritySDS),
 			}},
 		},
-		listeners: list{statsListener(statsPortVariable)},
-	}.bootstrap(), "", "  ")
+		listeners: list{edgeStats()},
+	}.bootstrap()
+	gateway["layered_runtime"] = edgeRuntime()
+	bootstrap, err := json.MarshalIndent(gateway, "", "  ")
 	if err != nil {
 		return nil, fmt.Errorf("gateway's bootstrap: %w", err)
 	}
@@ -66,19 +68,55 @@ func GatewayFiles() (map[string]string, error) {
 	}, nil
 }
 
-// edgeLimits keep the gateway alive under a load that nobody foresaw. Before its memory is full it gives back what is free,
-// then ends connections with the answer that is due, and at last refuses requests: those that it has go on.
+// gatewayConnections is of Envoy's "Configuring Envoy as an edge proxy".
+const gatewayConnections = 50_000
+
+// edgeLimits keep the gateway alive under a load that nobody foresaw. As its memory fills it gives back what is free and
+// lets go of connections that wait for nothing, then ends connections with the answer that is due, then refuses requests.
+// Those that it has go on until that does not help: then the ones that hold most are reset, and no connection is accepted,
+// rather than that the kernel ends all of them.
 func edgeLimits() object {
-	limits := connectionLimit()
-	limits["refresh_interval"] = "0.25s"
 	const heap = "envoy.resource_monitors.fixed_heap"
+	limits := connectionLimit(gatewayConnections)
+	limits["refresh_interval"] = "0.25s"
 	limits["resource_monitors"] = append(limits["resource_monitors"].(list), typed(heap,
 		"extensions.resource_monitors.fixed_heap.v3.FixedHeapConfig", object{"max_heap_size_bytes": memoryLimitVariable}))
-	action := func(name string, share float64) object {
-		return object{"name": "envoy.overload_actions." + name, "triggers": list{object{"name": heap, "threshold": object{"value": share}}}}
+	// Streams are told apart by what they hold from 256 KiB on: a quarter of what one may.
+	limits["buffer_factory_config"] = object{"minimum_account_to_track_power_of_two": 18}
+	action := func(name string, trigger object) object {
+		trigger["name"] = heap
+		return object{"name": "envoy.overload_actions." + name, "triggers": list{trigger}}
+	}
+	at := func(share float64) object { return object{"threshold": object{"value": share}} }
+	between := func(from, to float64) object {
+		return object{"scaled": object{"scaling_threshold": from, "saturation_threshold": to}}
+	}
+	patience := action("reduce_timeouts", between(0.85, 0.95))
+	patience["typed_config"] = object{
+		"@type": apiPrefix + "config.overload.v3.ScaleTimersOverloadActionConfig",
+		"timer_scale_factors": list{
+			object{"timer": "HTTP_DOWNSTREAM_CONNECTION_IDLE", "min_timeout": "5s"},
+			object{"timer": "TRANSPORT_SOCKET_CONNECT", "min_timeout": "2s"},
+		},
 	}
 	limits["actions"] = list{
-		action("shrink_heap", 0.85), action("disable_http_keepalive", 0.9), action("stop_accepting_requests", 0.95),
+		action("shrink_heap", at(0.85)), patience, action("disable_http_keepalive", at(0.9)),
+		action("stop_accepting_requests", at(0.95)), action("reset_high_memory_stream", between(0.95, 1)),
+		action("reject_incoming_connections", at(0.98)),
 	}
 	return limits
+}
+
+// edgeRuntime has a connection that sends many requests at once wait for the others after each (CVE-2023-44487). One that
+// cancels more than half of its first 500 within a second each is closed, by Envoy's default.
+func edgeRuntime() object {
+	return object{"layers": list{object{"name": "edge", "static_layer": object{"http.max_requests_per_io_cycle": 1}}}}
+}
+
+// edgeStats is answered whatever the load is: a gateway that refuses requests still has those that it serves, and the
+// kubelet must not send the others' to the next one.
+func edgeStats() object {
+	l := statsListener(statsPortVariable)
+	l["bypass_overload_manager"] = true
+	return l
 }

@@ -17,15 +17,35 @@ import (
 // gatewayStatPrefix is an interface: users' queries name it.
 const gatewayStatPrefix = "traffic-ingress"
 
-// The limits are those of Envoy's "Configuring Envoy as an edge proxy", but for the buffer of a connection: a request can be
-// tried again only as far as it is held, and the labels promise that of 1 MiB.
+// The limits follow Envoy's "Configuring Envoy as an edge proxy" (configuration/best_practices/edge); xds/README.md, "The
+// edge", says where not. Envoy's own defaults are written out where the gateway's safety rests on them.
 const (
+	// gatewayHeadersTimeout is for the headers of a request to come, from their first byte.
 	gatewayHeadersTimeout = 10 * time.Second
 	gatewayStreamIdle     = 5 * time.Minute
 	gatewayIdle           = time.Hour
-	gatewayStreams        = 100
-	gatewayStreamWindow   = 64 << 10
-	gatewayWindow         = 1 << 20
+	// gatewayHeadersKiB is for all headers of a request with its target, which has no limit of its own. Above it is 431.
+	gatewayHeadersKiB = 60
+	gatewayHeaders    = 100
+)
+
+// Limits of one HTTP/2 connection.
+const (
+	gatewayStreams      = 100
+	gatewayStreamWindow = 64 << 10
+	gatewayWindow       = 1 << 20
+	// What may wait to be written to a client that does not read: frames, and of those answers to PING, SETTINGS and bad
+	// streams, for which a client pays next to nothing (CVE-2019-9512, 9514, 9515).
+	gatewayOutboundFrames        = 10_000
+	gatewayOutboundControlFrames = 1_000
+	// Empty frames (CVE-2019-9518), PRIORITY per stream (9513), and WINDOW_UPDATE per frame of data.
+	gatewayEmptyFrames         = 1
+	gatewayPriorityFrames      = 100
+	gatewayWindowUpdatesPerOne = 10
+	// gatewayResetBurst may be canceled at once, and gatewayResetRate a second after that (CVE-2023-44487): who cancels all that
+	// a connection may hold, ten times over, is no browser.
+	gatewayResetBurst = 1_000
+	gatewayResetRate  = 33
 )
 
 // gatewayManager reads the requests of strangers.
@@ -53,15 +73,30 @@ func (g *Gateway) gatewayManager(route string) *hcmv3.HttpConnectionManager {
 		RequestHeadersTimeout:        durationpb.New(gatewayHeadersTimeout),
 		StreamIdleTimeout:            durationpb.New(gatewayStreamIdle),
 		CommonHttpProtocolOptions: &corev3.HttpProtocolOptions{
-			IdleTimeout: durationpb.New(gatewayIdle),
+			IdleTimeout:     durationpb.New(gatewayIdle),
+			MaxHeadersCount: wrapperspb.UInt32(gatewayHeaders),
 			// Some servers take "_" for "-": a client could set a header that the gateway guards.
 			HeadersWithUnderscoresAction: corev3.HttpProtocolOptions_REJECT_REQUEST,
 		},
-		Http2ProtocolOptions: &corev3.Http2ProtocolOptions{
-			MaxConcurrentStreams:        wrapperspb.UInt32(gatewayStreams),
-			InitialStreamWindowSize:     wrapperspb.UInt32(gatewayStreamWindow),
-			InitialConnectionWindowSize: wrapperspb.UInt32(gatewayWindow),
-		},
+		MaxRequestHeadersKb:             wrapperspb.UInt32(gatewayHeadersKiB),
+		StreamErrorOnInvalidHttpMessage: wrapperspb.Bool(false), // after bytes that nobody can read, nothing more is read
+		HttpProtocolOptions:             &corev3.Http1ProtocolOptions{AllowAbsoluteUrl: wrapperspb.Bool(true)},
+		Http2ProtocolOptions:            gatewayHTTP2(),
+	}
+}
+
+func gatewayHTTP2() *corev3.Http2ProtocolOptions {
+	return &corev3.Http2ProtocolOptions{
+		MaxConcurrentStreams:                         wrapperspb.UInt32(gatewayStreams),
+		InitialStreamWindowSize:                      wrapperspb.UInt32(gatewayStreamWindow),
+		InitialConnectionWindowSize:                  wrapperspb.UInt32(gatewayWindow),
+		MaxOutboundFrames:                            wrapperspb.UInt32(gatewayOutboundFrames),
+		MaxOutboundControlFrames:                     wrapperspb.UInt32(gatewayOutboundControlFrames),
+		MaxConsecutiveInboundFramesWithEmptyPayload:  wrapperspb.UInt32(gatewayEmptyFrames),
+		MaxInboundPriorityFramesPerStream:            wrapperspb.UInt32(gatewayPriorityFrames),
+		MaxInboundWindowUpdateFramesPerDataFrameSent: wrapperspb.UInt32(gatewayWindowUpdatesPerOne),
+		StreamResetBurst:                             wrapperspb.UInt64(gatewayResetBurst),
+		StreamResetRate:                              wrapperspb.UInt64(gatewayResetRate),
 	}
 }
 
