@@ -10,8 +10,11 @@ const preface = `# Labels
 Every key of the vocabulary, with the objects on which it means something, its values and what is in force without it.
 
 - A label acts on running pods at once, without a restart. Only ` + "`" + EnabledKey + "`" + ` acts when a pod is created.
-- An empty value counts as absent. So does a value that is not valid, for its key alone; whoever set it is told in the terminal, by an Event on
-  the object, and in the control plane's log and metrics.
+- An empty value counts as absent. So does a value that is not valid, for its key alone: written over a good value, it takes that one away. Whoever
+  sets it is told in the terminal, by an Event on the object (a Namespace's are in the namespace ` + "`default`" + `), and in the log of ` + "`traffic-control`" + `, whose
+  metric ` + "`traffic_control_label_problems`" + ` counts such labels (port 8080, ` + "`/metrics`" + `). A key whose prefix is misspelt, such as ` + "`trafic.port.80`" + `, is told in
+  the terminal alone.
+- Words in values may be in upper or lower case (` + "`true`, `http`, `RING_HASH`" + `), units of durations, and names of cookies, not. Keys are in lower case.
 - A Service's labels are about traffic to the Service, a Pod's about traffic to that pod's own address. They apply in clients that have an Envoy.
 - A duration is written ` + "`3s`, `250ms` or `1m30s`" + `. A number without a unit is accepted, with a warning: below 1000000 it counts milliseconds, from
   there on nanoseconds.

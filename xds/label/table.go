@@ -15,8 +15,9 @@ var injection = []Key{
 		Name: EnabledKey,
 		On:   []Kind{Namespace, Deployment, StatefulSet, DaemonSet, Job, CronJob, Pod},
 		Meaning: "Inject Envoy. The most specific wins: Pod, then workload, then Namespace. " +
-			"On a workload it rolls the workload; on a running Pod it acts at the next creation.",
-		Default: "false",
+			"On a workload it rolls the workload; on a running Pod it acts at the next creation. Pods of kube-system, of the release's namespace " +
+			"and of cert-manager's are never injected.",
+		Default: "what the less specific says, in the end false",
 		Example: "true",
 	}, boolean, func(s *Settings, _ uint16, v bool) { s.Enabled = &v }),
 }
@@ -34,7 +35,7 @@ var ports = []Key{
 	entry(Key{
 		Name:    targetPortPrefix + portPlaceholder,
 		On:      []Kind{Pod},
-		Meaning: "Another spelling of the pod form of " + portPrefix + portPlaceholder + ", which wins where both are set.",
+		Meaning: "Another spelling of " + portPrefix + portPlaceholder + " on a Pod. Where both are set, " + portPrefix + portPlaceholder + " wins.",
 		Default: "the port is blocked",
 		Example: "http",
 	}, protocol, setPort),
@@ -224,7 +225,7 @@ var breakers = []Key{
 	entry(Key{
 		Name: "traffic.connection.max",
 		On:   []Kind{Service, Pod},
-		Meaning: "Breaker: connections of one client at a time; requests above wait, TCP connections above are closed. Each of Envoy's " +
+		Meaning: "Breaker: connections of one client at a time; requests above wait, connections to tcp and direct ports above are closed. Each of Envoy's " +
 			"workers has at least one to each endpoint for requests.",
 		Default: strconv.Itoa(DefaultMaxConnections),
 		Example: "100",
@@ -233,7 +234,7 @@ var breakers = []Key{
 	entry(Key{
 		Name:    "traffic.request.max-pending",
 		On:      []Kind{Service, Pod},
-		Meaning: "Breaker: requests or TCP connections of one client that wait for a connection, a new one too; the client gets 503 above, or is closed.",
+		Meaning: "Breaker: requests, or connections to tcp and direct ports, of one client that wait for a connection, a new one too; the client gets 503 above, or is closed.",
 		Default: strconv.Itoa(DefaultMaxPending),
 		Example: "100",
 	}, positive, func(s *Settings, _ uint16, v uint32) { s.Limits.Pending = v }),
