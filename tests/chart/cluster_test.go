@@ -123,7 +123,8 @@ func TestAPIServerGrantsNoMore(t *testing.T) {
 	} {
 		account := "system:serviceaccount:" + namespace + ":" + test.program
 		// can-i exits with 1 when the answer is no.
-		out, _ := ask(t, "", "auth", "can-i", test.verb, test.resource, "--all-namespaces", "--as", account)
+		resource, subresource, _ := strings.Cut(test.resource, "/") // kubectl would take it for a name
+		out, _ := ask(t, "", "auth", "can-i", test.verb, resource, "--subresource", subresource, "--all-namespaces", "--as", account)
 		lines := strings.Fields(out)
 		if len(lines) == 0 || lines[len(lines)-1] != test.want {
 			t.Errorf("may %s %s %s? %s, want %s", test.program, test.verb, test.resource, out, test.want)
