@@ -25,9 +25,12 @@ type Drainer struct {
 	StatPrefix string
 	// Delay is how long connections are taken in any case: load balancers go on making them until they have noticed.
 	Delay time.Duration
-	// Close is Envoy's own --drain-time-s. After it, every answer has been the last of its connection: what is still open
-	// has been silent since, but for requests that take long.
+	// Close is Envoy's own --drain-time-s. After it, every answer is the last of its connection: what is still open has been
+	// silent since, but for requests that take long.
 	Close time.Duration
+	// Quiet is how long nothing must end after that. Silent connections are cut: the fewer of them still speak at times, the
+	// less likely is a request that comes just then.
+	Quiet time.Duration
 	// Timeout is when it ends, whatever is still open.
 	Timeout time.Duration
 	// Interval is how often Envoy is asked; 0 for 200 ms.
@@ -37,6 +40,13 @@ type Drainer struct {
 
 // open is what Envoy has not finished.
 type open struct{ connections, requests int }
+
+// A state is what is known when Envoy has been asked.
+type state struct {
+	open
+	// passed is since the drain began, unchanged since the number of connections changed.
+	passed, unchanged time.Duration
+}
 
 // Run returns when nothing is left that waits for an answer, at the timeout, or when ctx ends. An error says that Envoy
 // could not be asked: then there is nothing to wait for.
@@ -56,13 +66,16 @@ func (d Drainer) Run(ctx context.Context) error {
 	d.Logger.Info("drains", "delay", d.Delay.String(), "timeout", d.Timeout.String())
 	tick := time.NewTicker(cmp.Or(d.Interval, 200*time.Millisecond))
 	defer tick.Stop()
-	for {
+	for changed, before := began, -1; ; {
 		left, err := d.open(ctx, client)
 		if err != nil {
 			return fmt.Errorf("look what is open: %w", err)
 		}
-		if passed := time.Since(began); d.done(passed, left) {
-			d.Logger.Info("drained", "took", passed.Round(time.Millisecond).String(), "connections", left.connections, "requests", left.requests)
+		if left.connections != before {
+			changed, before = time.Now(), left.connections
+		}
+		if s := (state{left, time.Since(began), time.Since(changed)}); d.done(s) {
+			d.Logger.Info("drained", "took", s.passed.Round(time.Millisecond).String(), "connections", s.connections, "requests", s.requests)
 			return nil
 		}
 		select {
@@ -73,17 +86,17 @@ func (d Drainer) Run(ctx context.Context) error {
 	}
 }
 
-// done tells whether to end after so long, with so much open.
-func (d Drainer) done(passed time.Duration, left open) bool {
+// done tells whether to end.
+func (d Drainer) done(s state) bool {
 	switch {
-	case passed >= d.Timeout:
+	case s.passed >= d.Timeout:
 		return true
-	case passed < d.Delay:
+	case s.passed < d.Delay:
 		return false
-	case passed < d.Close:
-		return left.connections == 0
+	case s.passed < d.Close:
+		return s.connections == 0
 	}
-	return left.requests == 0
+	return s.connections == 0 || s.requests == 0 && s.unchanged >= d.Quiet
 }
 
 // open asks Envoy for what is active.

@@ -18,25 +18,27 @@ import (
 
 // TestWhenItEnds: too soon, and requests fail; too late, and every rollout takes as long as some browser keeps a connection.
 func TestWhenItEnds(t *testing.T) {
-	d := Drainer{Delay: 10 * time.Second, Close: 30 * time.Second, Timeout: time.Minute}
+	d := Drainer{Delay: 10 * time.Second, Close: 30 * time.Second, Quiet: 5 * time.Second, Timeout: time.Minute}
+	const second = time.Second
 	for _, test := range []struct {
-		name   string
-		passed time.Duration
-		left   open
-		want   bool
+		name string
+		s    state
+		want bool
 	}{
-		{"load balancers have not noticed yet", 9 * time.Second, open{}, false},
-		{"nothing is left", 10 * time.Second, open{}, true},
-		{"a connection has not had its last answer", 29 * time.Second, open{connections: 1}, false},
-		{"a connection is silent for good", 30 * time.Second, open{connections: 1}, true},
-		{"a download goes on", 59 * time.Second, open{connections: 2, requests: 1}, false},
-		{"a download goes on for too long", time.Minute, open{connections: 2, requests: 1}, true},
+		{"load balancers have not noticed yet", state{open{}, 9 * second, 9 * second}, false},
+		{"nothing is left", state{open{}, 10 * second, 0}, true},
+		{"a connection has not had its last answer", state{open{connections: 1}, 29 * second, 20 * second}, false},
+		{"a connection was used until now, others may be", state{open{connections: 1}, 30 * second, 4 * second}, false},
+		{"a connection is silent for good", state{open{connections: 1}, 30 * second, 5 * second}, true},
+		{"the last one is gone", state{open{}, 31 * second, 0}, true},
+		{"a download goes on", state{open{connections: 2, requests: 1}, 59 * second, 50 * second}, false},
+		{"a download goes on for too long", state{open{connections: 2, requests: 1}, time.Minute, 50 * second}, true},
 	} {
-		if got := d.done(test.passed, test.left); got != test.want {
+		if got := d.done(test.s); got != test.want {
 			t.Errorf("%s: ends %t, want %t", test.name, got, test.want)
 		}
 	}
-	if d.Delay = 2 * time.Minute; !d.done(time.Minute, open{}) {
+	if d.Delay = 2 * time.Minute; !d.done(state{passed: time.Minute}) {
 		t.Error("it would be killed")
 	}
 }

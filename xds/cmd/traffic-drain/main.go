@@ -43,7 +43,7 @@ func run(ctx context.Context, args []string, output io.Writer) int {
 }
 
 func parse(args []string, output io.Writer) (drain.Drainer, error) {
-	d := drain.Drainer{StatPrefix: "traffic-ingress", Logger: slog.New(slog.NewJSONHandler(output, nil))}
+	d := drain.Drainer{StatPrefix: "traffic-ingress", Quiet: 5 * time.Second, Logger: slog.New(slog.NewJSONHandler(output, nil))}
 	flags := flag.NewFlagSet("traffic-drain", flag.ContinueOnError)
 	flags.SetOutput(output)
 	flags.StringVar(&d.Socket, "admin", "/run/traffic/admin.sock", "socket of Envoy's admin interface")
