@@ -99,6 +99,11 @@ func edgeLimits() object {
 			object{"timer": "TRANSPORT_SOCKET_CONNECT", "min_timeout": "2s"},
 		},
 	}
+	// traffic-drain writes 1 there when it wants silent connections to end: stock Envoy has no other way that takes no request.
+	const file = "envoy.resource_monitors.injected_resource"
+	limits["resource_monitors"] = append(limits["resource_monitors"].(list), typed(file,
+		"extensions.resource_monitors.injected_resource.v3.InjectedResourceConfig", object{"filename": adminDir + "/silent"}))
+	patience["triggers"] = append(patience["triggers"].(list), object{"name": file, "threshold": object{"value": 1}})
 	limits["actions"] = list{
 		action("shrink_heap", at(0.85)), patience, action("disable_http_keepalive", at(0.9)),
 		action("stop_accepting_requests", at(0.95)), action("reset_high_memory_stream", between(0.95, 1)),

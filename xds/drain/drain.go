@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -28,8 +29,11 @@ type Drainer struct {
 	// Close is Envoy's own --drain-time-s. After it, every answer is the last of its connection: what is still open has been
 	// silent since, but for requests that take long.
 	Close time.Duration
-	// Quiet is how long nothing must end after that. Silent connections are cut: the fewer of them still speak at times, the
-	// less likely is a request that comes just then.
+	// Silent is the file by which Envoy is told to end silent connections, in the seconds that its bootstrap says: an injected
+	// resource of its overload manager, 0 or 1.
+	Silent string
+	// Quiet is how long nothing must end after that until what is left is cut. It is longer than Envoy takes to end silent
+	// connections.
 	Quiet time.Duration
 	// Timeout is when it ends, whatever is still open.
 	Timeout time.Duration
@@ -46,6 +50,21 @@ type state struct {
 	open
 	// passed is since the drain began, unchanged since the number of connections changed.
 	passed, unchanged time.Duration
+}
+
+// Prepare lets Envoy find the file, in which it has nothing to end yet.
+func (d Drainer) Prepare() error { return d.silent("0") }
+
+// silent replaces the file as a whole, which is what Envoy notices.
+func (d Drainer) silent(pressure string) error {
+	next := d.Silent + ".next"
+	if err := os.WriteFile(next, []byte(pressure), 0o600); err != nil {
+		return fmt.Errorf("tell Envoy about silent connections: %w", err)
+	}
+	if err := os.Rename(next, d.Silent); err != nil {
+		return fmt.Errorf("tell Envoy about silent connections: %w", err)
+	}
+	return nil
 }
 
 // Run returns when nothing is left that waits for an answer, at the timeout, or when ctx ends. An error says that Envoy
@@ -66,6 +85,12 @@ func (d Drainer) Run(ctx context.Context) error {
 	d.Logger.Info("drains", "delay", d.Delay.String(), "timeout", d.Timeout.String())
 	tick := time.NewTicker(cmp.Or(d.Interval, 200*time.Millisecond))
 	defer tick.Stop()
+	closing := time.AfterFunc(d.Close, func() {
+		if err := d.silent("1"); err != nil {
+			d.Logger.Warn("silent connections stay", "error", err)
+		}
+	})
+	defer closing.Stop()
 	for changed, before := began, -1; ; {
 		left, err := d.open(ctx, client)
 		if err != nil {

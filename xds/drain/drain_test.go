@@ -80,7 +80,7 @@ func (a *admin) serve(t *testing.T) Drainer {
 	go func() { _ = server.Serve(l) }()
 	t.Cleanup(func() { server.Close() })
 	return Drainer{
-		Socket: socket, StatPrefix: "traffic-ingress", Close: time.Minute, Timeout: time.Minute, Interval: time.Millisecond,
+		Socket: socket, StatPrefix: "traffic-ingress", Close: time.Minute, Timeout: time.Minute, Interval: time.Millisecond, Silent: filepath.Join(folder, "silent"),
 		Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
 	}
 }

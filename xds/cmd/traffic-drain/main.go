@@ -34,6 +34,10 @@ func run(ctx context.Context, args []string, output io.Writer) int {
 		fmt.Fprintln(output, "traffic-drain:", err)
 		return 2
 	}
+	if err := d.Prepare(); err != nil {
+		d.Logger.Error("not prepared", "error", err)
+		return 1
+	}
 	<-ctx.Done()
 	if err := d.Run(context.WithoutCancel(ctx)); err != nil {
 		d.Logger.Error("not drained", "error", err)
@@ -43,10 +47,11 @@ func run(ctx context.Context, args []string, output io.Writer) int {
 }
 
 func parse(args []string, output io.Writer) (drain.Drainer, error) {
-	d := drain.Drainer{StatPrefix: "traffic-ingress", Quiet: 5 * time.Second, Logger: slog.New(slog.NewJSONHandler(output, nil))}
+	d := drain.Drainer{StatPrefix: "traffic-ingress", Quiet: 20 * time.Second, Logger: slog.New(slog.NewJSONHandler(output, nil))}
 	flags := flag.NewFlagSet("traffic-drain", flag.ContinueOnError)
 	flags.SetOutput(output)
 	flags.StringVar(&d.Socket, "admin", "/run/traffic/admin.sock", "socket of Envoy's admin interface")
+	flags.StringVar(&d.Silent, "silent", "/run/traffic/silent", "file by which Envoy is told to end silent connections")
 	flags.DurationVar(&d.Delay, "delay", 10*time.Second, "how long load balancers may go on making connections")
 	flags.DurationVar(&d.Close, "close", 30*time.Second, "Envoy's --drain-time-s: in it, the answers end their connections")
 	flags.DurationVar(&d.Timeout, "timeout", 5*time.Minute, "when to end, whatever is open; less than the pod's terminationGracePeriodSeconds")

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -19,7 +20,8 @@ func TestRun(t *testing.T) {
 		{[]string{"--delay=soon"}, 2, "invalid value"},
 		{[]string{"--timeout=0s"}, 2, "must not be negative"},
 		{[]string{"now"}, 2, `unknown argument "now"`},
-		{[]string{"--admin=/nowhere/admin.sock"}, 1, "/nowhere/admin.sock"},
+		{[]string{"--silent=/nowhere/silent"}, 1, "/nowhere/silent"},
+		{[]string{"--admin=/nowhere/admin.sock", "--silent=" + filepath.Join(t.TempDir(), "silent")}, 1, "/nowhere/admin.sock"},
 	} {
 		var output bytes.Buffer
 		if code := run(ended, test.args, &output); code != test.code || !strings.Contains(output.String(), test.want) {
