@@ -24,6 +24,7 @@ const (
 	controlPort = 18001
 	proxyPort   = 10001
 	statsPort   = 8901
+	metricsPort = 9091 // of Prometheus
 )
 
 // TestInstallation installs the product on a cluster of its own, takes it away under running pods, and installs it again.
@@ -38,6 +39,7 @@ func TestInstallation(t *testing.T) {
 	t.Run("F01 the API server trusts the webhooks", func(t *testing.T) { trusted(t, s) })
 	t.Run("F02 pods of another namespace are served", func(t *testing.T) { served(t, s) })
 	t.Run("F04 ports", func(t *testing.T) { ports(t, s) })
+	t.Run("F05 port of Prometheus", func(t *testing.T) { prometheus(t, s) })
 	t.Run("F06 uid", func(t *testing.T) { uid(t, s) })
 	t.Run("F10 rights", func(t *testing.T) { rights(t, s) })
 	t.Run("F08 uninstall", func(t *testing.T) { uninstall(t, s, before) })
@@ -49,7 +51,8 @@ func (s *site) install(t *testing.T) {
 	t.Helper()
 	s.helm(t, "install", "traffic", "charts/kubernetes-traffic-manager", "-n", release, "--create-namespace", "--wait", "--timeout=3m",
 		"-f", "tests/cluster/values.yaml", "-f", s.images, "--set", fmt.Sprintf(
-			"port.trafficControl=%d,port.envoyProxy=%d,port.envoyAdmin=%d,proxy.uid=%s", controlPort, proxyPort, statsPort, envoyUID))
+			"port.trafficControl=%d,port.envoyProxy=%d,port.envoyAdmin=%d,port.prometheusPort=%d,proxy.uid=%s",
+			controlPort, proxyPort, statsPort, metricsPort, envoyUID))
 }
 
 // trusted checks what F01 promises when helm returns.
