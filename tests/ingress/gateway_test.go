@@ -166,14 +166,14 @@ func (g *gateway) startEnvoy(control, ca string) {
 }
 
 // edgeOf is the chart's bootstrap, of which the limits are taken.
-func edgeOf(t testing.TB) (edge map[string]any) {
+func edgeOf(t testing.TB, dir string) (edge map[string]any) {
 	t.Helper()
 	files, err := inject.GatewayFiles()
 	if err != nil {
 		t.Fatal(err)
 	}
-	text := strings.ReplaceAll(files["ingress-bootstrap.json"], "$(MEMORY_LIMIT)", "1073741824")
-	if err := json.Unmarshal([]byte(text), &edge); err != nil {
+	values := strings.NewReplacer("$(MEMORY_LIMIT)", "1073741824", "/run/traffic/", dir+"/")
+	if err := json.Unmarshal([]byte(values.Replace(files["ingress-bootstrap.json"])), &edge); err != nil {
 		t.Fatal(err)
 	}
 	return edge
@@ -209,7 +209,7 @@ func bootstrap(t testing.TB, control, ca, dir string) []byte {
 			}},
 		})},
 	})
-	edge := edgeOf(t)
+	edge := edgeOf(t, dir)
 	config := object{
 		"node": object{"id": serve.GatewayNodeID, "cluster": serve.GatewayNodeID},
 		"dynamic_resources": object{

@@ -58,6 +58,7 @@ func (g *Gateway) gatewayManager(route string) *hcmv3.HttpConnectionManager {
 		GenerateRequestId: wrapperspb.Bool(g.translator.tracing != nil),
 		Tracing:           g.reports(),
 		HttpFilters:       g.httpFilters,
+		LocalReplyConfig:  malformedReplies(),
 		AccessLog:         g.log,
 		UpgradeConfigs:    []*hcmv3.HttpConnectionManager_UpgradeConfig{{UpgradeType: "websocket"}},
 
@@ -125,6 +126,7 @@ func gatewayFilters() ([]*hcmv3.HttpFilter, error) {
 		config   proto.Message
 		disabled bool
 	}{
+		{malformedFilter, denyMalformed(), false},
 		{rbacFilter, &rbacv3.RBAC{}, true},
 		{bufferFilter, &bufferv3.Buffer{MaxRequestBytes: wrapperspb.UInt32(1)}, true},
 		{"envoy.filters.http.router", &routerv3.Router{SuppressEnvoyHeaders: true}, false},
