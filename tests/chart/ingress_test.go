@@ -5,11 +5,10 @@ import (
 	"strings"
 	"testing"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
-
-	appsv1 "k8s.io/api/apps/v1"
 )
 
 // gatewayPod is what the chart makes of the gateway with some values.
