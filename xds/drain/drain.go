@@ -29,6 +29,9 @@ type Drainer struct {
 	// Close is Envoy's own --drain-time-s. After it, every answer is the last of its connection: what is still open has been
 	// silent since, but for requests that take long.
 	Close time.Duration
+	// Spare is how much longer silent connections are left alone: one that speaks meanwhile ends with an answer, and one that
+	// is ended may be about to speak.
+	Spare time.Duration
 	// Silent is the file by which Envoy is told to end silent connections, in the seconds that its bootstrap says: an injected
 	// resource of its overload manager, 0 or 1.
 	Silent string
@@ -85,7 +88,7 @@ func (d Drainer) Run(ctx context.Context) error {
 	d.Logger.Info("drains", "delay", d.Delay.String(), "timeout", d.Timeout.String())
 	tick := time.NewTicker(cmp.Or(d.Interval, 200*time.Millisecond))
 	defer tick.Stop()
-	closing := time.AfterFunc(d.Close, func() {
+	closing := time.AfterFunc(d.Close+d.Spare, func() {
 		if err := d.silent("1"); err != nil {
 			d.Logger.Warn("silent connections stay", "error", err)
 		}
@@ -118,7 +121,7 @@ func (d Drainer) done(s state) bool {
 		return true
 	case s.passed < d.Delay:
 		return false
-	case s.passed < d.Close:
+	case s.passed < d.Close+d.Spare:
 		return s.connections == 0
 	}
 	return s.connections == 0 || s.requests == 0 && s.unchanged >= d.Quiet

@@ -18,7 +18,7 @@ import (
 
 // TestWhenItEnds: too soon, and requests fail; too late, and every rollout takes as long as some browser keeps a connection.
 func TestWhenItEnds(t *testing.T) {
-	d := Drainer{Delay: 10 * time.Second, Close: 30 * time.Second, Quiet: 5 * time.Second, Timeout: time.Minute}
+	d := Drainer{Delay: 10 * time.Second, Close: 20 * time.Second, Spare: 10 * time.Second, Quiet: 5 * time.Second, Timeout: time.Minute}
 	const second = time.Second
 	for _, test := range []struct {
 		name string
@@ -27,7 +27,8 @@ func TestWhenItEnds(t *testing.T) {
 	}{
 		{"load balancers have not noticed yet", state{open{}, 9 * second, 9 * second}, false},
 		{"nothing is left", state{open{}, 10 * second, 0}, true},
-		{"a connection has not had its last answer", state{open{connections: 1}, 29 * second, 20 * second}, false},
+		{"a connection has not had its last answer", state{open{connections: 1}, 19 * second, 10 * second}, false},
+		{"a connection is silent, and may speak", state{open{connections: 1}, 29 * second, 20 * second}, false},
 		{"a connection was used until now, others may be", state{open{connections: 1}, 30 * second, 4 * second}, false},
 		{"a connection is silent for good", state{open{connections: 1}, 30 * second, 5 * second}, true},
 		{"the last one is gone", state{open{}, 31 * second, 0}, true},

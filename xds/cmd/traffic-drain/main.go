@@ -47,7 +47,7 @@ func run(ctx context.Context, args []string, output io.Writer) int {
 }
 
 func parse(args []string, output io.Writer) (drain.Drainer, error) {
-	d := drain.Drainer{StatPrefix: "traffic-ingress", Quiet: 20 * time.Second, Logger: slog.New(slog.NewJSONHandler(output, nil))}
+	d := drain.Drainer{StatPrefix: "traffic-ingress", Spare: 30 * time.Second, Quiet: 20 * time.Second, Logger: slog.New(slog.NewJSONHandler(output, nil))}
 	flags := flag.NewFlagSet("traffic-drain", flag.ContinueOnError)
 	flags.SetOutput(output)
 	flags.StringVar(&d.Socket, "admin", "/run/traffic/admin.sock", "socket of Envoy's admin interface")
