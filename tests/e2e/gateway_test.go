@@ -116,22 +116,26 @@ func (g *gatewayLoad) kubectl(t *testing.T, args ...string) string {
 	return output(t, g.cluster.Kubectl(context.WithoutCancel(t.Context()), args...))
 }
 
-// gone waits until no pod of a program is left but so many that are ready.
+// gone waits until no pod of a program is left but so many that are ready. One that drains may take a minute and a half.
 func (g *gatewayLoad) gone(t *testing.T, program string, but int) {
 	t.Helper()
-	eventually(t, fmt.Sprintf("%d of %d", but, but), func() string {
+	var ready, all int
+	for deadline := time.Now().Add(3 * time.Minute); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
 		pods, err := g.client.CoreV1().Pods("traffic-system").List(t.Context(), metav1.ListOptions{LabelSelector: "app.kubernetes.io/name=" + program})
 		if err != nil {
 			t.Fatal(err)
 		}
-		ready := 0
+		ready, all = 0, len(pods.Items)
 		for _, pod := range pods.Items {
 			if pod.Status.Phase == corev1.PodRunning && isReady(&pod) {
 				ready++
 			}
 		}
-		return fmt.Sprintf("%d of %d", ready, len(pods.Items))
-	})
+		if ready == but && all == but {
+			return
+		}
+	}
+	t.Fatalf("%d of %d pods of %s are ready, want %d", ready, all, program, but)
 }
 
 // during sends requests while something happens, and some seconds before and after.
