@@ -31,7 +31,7 @@ func (g *gateway) client2(t *testing.T) *client2 {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(patience))
 	f := &client2{Framer: http2.NewFramer(c, c), connection: c.(*net.TCPConn)}
 	f.AllowIllegalWrites, f.AllowIllegalReads = true, true
 	f.encoder = hpack.NewEncoder(&f.block)

@@ -39,8 +39,10 @@ func hosts() []hostile {
 		{name: "Host with a port beyond 16 bits", rfc: "9110 7.2", want: "200 200", seen: "public GET /", send: with("web:65616")},
 		{name: "Host with a percent", rfc: "9110 7.2", want: "404 200", send: with("w%65b")},
 		{name: "Host with a NUL", rfc: "9110 7.2", want: "400", send: with("web\x00.other")},
-		{name: "absolute-form with another Host", rfc: "9112 3.2.2", want: "200 200", seen: "admin GET /admin", never: "other",
-			send: "GET http://web/admin HTTP/1.1\r\nHost: other\r\n\r\n"},
+		{
+			name: "absolute-form with another Host", rfc: "9112 3.2.2", want: "200 200", seen: "admin GET /admin", never: "other",
+			send: "GET http://web/admin HTTP/1.1\r\nHost: other\r\n\r\n",
+		},
 		// The RFC wants 400. Envoy takes the one name that there is, and gives it to the server.
 		{name: "absolute-form without Host", rfc: "9112 3.2", want: "200 200", seen: "public GET /", send: "GET http://web/ HTTP/1.1\r\n\r\n"},
 		// Expected: 400. Envoy leaves the userinfo out, so that nobody is led astray by it.
@@ -48,10 +50,14 @@ func hosts() []hostile {
 		{name: "absolute-form without a host", rfc: "9110 4.2.1", want: "400", send: "GET http:///admin HTTP/1.1\r\nHost: web\r\n\r\n"},
 		{name: "absolute-form of another scheme", rfc: "9110 7.4", want: "400", send: "GET evil://web/ HTTP/1.1\r\nHost: web\r\n\r\n"},
 		// Expected: the path "/". Envoy sees none, and no rule is for that.
-		{name: "absolute-form with a query in place of a path", rfc: "9112 3.2.2", want: "404 200",
-			send: "GET http://web?x HTTP/1.1\r\nHost: web\r\n\r\n"},
-		{name: "X-Forwarded-Host is nobody's host", rfc: "9110 7.2", want: "200 200", seen: "public GET /",
-			send: "GET / HTTP/1.1\r\nHost: web\r\nX-Forwarded-Host: other\r\n\r\n"},
+		{
+			name: "absolute-form with a query in place of a path", rfc: "9112 3.2.2", want: "404 200",
+			send: "GET http://web?x HTTP/1.1\r\nHost: web\r\n\r\n",
+		},
+		{
+			name: "X-Forwarded-Host is nobody's host", rfc: "9110 7.2", want: "200 200", seen: "public GET /",
+			send: "GET / HTTP/1.1\r\nHost: web\r\nX-Forwarded-Host: other\r\n\r\n",
+		},
 	}
 }
 
