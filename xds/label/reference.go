@@ -55,6 +55,8 @@ The gateway serves Ingresses of its IngressClass, and those without a class unle
 - Of two Ingresses that claim the same host, path and type the older has it. The younger is told by an Event, and takes over when the older goes.
 - Before it is matched, and before it is sent on, a path is normalized: dot segments are resolved, several slashes become one, and what needs no
   percent-encoding loses it. A path with an encoded slash is answered by a redirect to the one without.
+- A percent sign that encodes nothing, and a Host that is none, get 400. All else is another path: a server to which /ADMIN or /admin;x is /admin
+  too, and which is the backend of both, must guard it itself.
 - A backend that is not there answers 503, for its path alone.
 - The Service's labels about balancing, hashing, weights, timeouts, retries, breakers and tracing act; those about faults and bandwidth do not. No label
   is needed: an Ingress opens its backends at the gateway, and only there.
