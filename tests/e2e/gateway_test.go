@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"net"
 	"net/http"
@@ -24,9 +25,9 @@ const (
 	gatewayHost      = "restarts.example.com"
 	// keptRate and newRate are requests a second over connections that are kept, and over one new connection each.
 	keptRate, newRate = 750, 250
-	// away is how long the control plane is gone.
-	away = 2 * time.Minute
 )
+
+var away = flag.Duration("away", 20*time.Second, "for how long a gateway is without control plane")
 
 // TestGatewayRestarts sends the gateway 1,000 requests a second, from outside the cluster, while its parts are replaced:
 // every one must be answered by the server behind it.
@@ -56,7 +57,7 @@ func TestGatewayRestarts(t *testing.T) {
 			since := time.Now()
 			// The new replica waits for its first configuration: those that have one go on.
 			g.kubectl(t, "rollout", "restart", "-n", "traffic-system", "deployment/traffic-ingress")
-			time.Sleep(time.Until(since.Add(away)))
+			time.Sleep(time.Until(since.Add(*away)))
 			g.kubectl(t, "scale", "-n", "traffic-system", "deployment/traffic-control", "--replicas=2")
 			g.kubectl(t, "rollout", "status", "-n", "traffic-system", "deployment/traffic-ingress", "--timeout=2m")
 			g.gone(t, "traffic-ingress", 2)
