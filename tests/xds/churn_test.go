@@ -88,7 +88,7 @@ func (c *town) wants(t *testing.T, address, want string) {
 	t.Helper()
 	eventually(t, address+" answers "+want, func() error {
 		if _, body, err := c.get(address); body != want {
-			return fmt.Errorf("%q, %v", body, err)
+			return fmt.Errorf("%q, %w", body, err)
 		}
 		return nil
 	})
@@ -113,7 +113,7 @@ func TestServicesComeAndGo(t *testing.T) {
 		town.change(t)
 		eventually(t, ip+" is closed", func() error {
 			if status, body, err := town.get(ip + ":80"); status != 404 {
-				return fmt.Errorf("%d %q, %v", status, body, err)
+				return fmt.Errorf("%d %q, %w", status, body, err)
 			}
 			return nil
 		})

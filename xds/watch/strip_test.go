@@ -39,7 +39,7 @@ func TestStrip(t *testing.T) {
 		ObjectMeta: metav1.ObjectMeta{
 			Labels: map[string]string{"a": "b", label.EnabledKey: "true"}, Annotations: map[string]string{"big": "x"},
 		},
-		Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "c"}}},
+		Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "c"}}},
 	}
 	stripped := corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{label.EnabledKey: "true"}}}
 	for _, test := range []struct{ full, want any }{
