@@ -139,12 +139,17 @@ func (g *gatewayLoad) gone(t *testing.T, program string, but int) {
 	t.Fatalf("%d of %d pods of %s are ready, want %d", ready, all, program, but)
 }
 
+// silence is how long a client keeps a connection that it does not use, as pools of clients do: a gateway that drains closes
+// those that were silent for longer, and no server can close one without the risk that a request is on its way, RFC 9112
+// section 9.5.
+const silence = 20 * time.Second
+
 // during sends requests while something happens, and some seconds before and after.
 func (g *gatewayLoad) during(t *testing.T, happen func()) {
 	t.Helper()
 	const margin = 3 * time.Second
 	kept := g.attack(keptRate, vegeta.NewAttacker(vegeta.Client(&http.Client{
-		Timeout: 10 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 100},
+		Timeout: 10 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 100, IdleConnTimeout: silence},
 	})))
 	fresh := g.attack(newRate, vegeta.NewAttacker(vegeta.Client(&http.Client{
 		Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true},
