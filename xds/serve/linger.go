@@ -50,5 +50,7 @@ func (s *store) depart(d *departure) {
 	for _, key := range keys {
 		delete(s.leaving, key)
 	}
-	s.announce(s.apply(nil, keys), nil)
+	if left := s.apply(nil, keys); len(left) > 0 {
+		s.announce(left, nil)
+	}
 }
