@@ -19,7 +19,9 @@ const (
 	cronJob = `{apiVersion: batch/v1, kind: CronJob, metadata: {name: nightly, labels: {traffic.envoy.enabled: "true"}},
 		spec: {schedule: "0 3 * * *", jobTemplate: {spec: {template: {spec: {restartPolicy: Never, containers: [{name: app, image: app}]}}}}}}`
 	service = `{apiVersion: v1, kind: Service, metadata: {name: web, labels: {traffic.port.80: http}}, spec: {ports: [{port: 80}]}}`
-	slice   = `{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {name: web, labels: {traffic.port.80: http}}, addressType: IPv4, endpoints: []}`
+	ingress = `{apiVersion: networking.k8s.io/v1, kind: Ingress, metadata: {name: web, annotations: {traffic.ingress/ssl-redirect: "false"}},
+		spec: {defaultBackend: {service: {name: web, port: {number: 80}}}}}`
+	slice = `{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {name: web, labels: {traffic.port.80: http}}, addressType: IPv4, endpoints: []}`
 )
 
 func pod(name, labels, more string) string {
@@ -98,6 +100,13 @@ func (c *cluster) whichRequestsAreSent(t *testing.T) {
 		{what: "labels of others", object: strings.NewReplacer("web", "others", "traffic.port.80", "traefik.port.80").Replace(service)},
 		{what: "what they change", update: "Service/others", patch: `{spec: {selector: {app: web}}}`},
 		{what: "labels of others under a domain", object: strings.NewReplacer("web", "domain", "traffic.port.80", "trafic.example.com/port").Replace(service)},
+		{what: "an ingress", object: ingress, want: []string{warn}},
+		{what: "its backend", update: "Ingress/web", patch: `{spec: {defaultBackend: {service: {name: web, port: {number: 81}}}}}`},
+		{what: "its address", update: "Ingress/web/status", patch: `{status: {loadBalancer: {ingress: [{ip: 192.0.2.1}]}}}`},
+		{what: "the ingress of others", object: strings.NewReplacer("name: web", "name: others", "traffic.ingress", "traefik.ingress.kubernetes.io").Replace(ingress)},
+		{what: "an annotation of others", update: "Ingress/others", patch: `{metadata: {annotations: {cert-manager.io/issuer: a, trafic.example.com/ssl-redirect: b}}}`},
+		{what: "an ingress with a slip", update: "Ingress/others", patch: `{metadata: {annotations: {trafic.ingress/ssl-redirect: "false"}}}`, want: []string{warn}},
+		{what: "an annotation of ingresses on a service", update: "Service/others", patch: `{metadata: {annotations: {traffic.ingress/ssl-redirect: "false"}}}`},
 		{what: "another label of it", update: "Namespace/shop", patch: `{metadata: {annotations: {a: b}}}`},
 	} {
 		namespace := step.namespace
@@ -168,6 +177,17 @@ func (c *cluster) warningsReachTheTerminal(t *testing.T) {
 	want = `service moved: label traffic.port.80="http": the Service has no port 80, only 81; in force: nothing is opened`
 	if got := c.warnings.take(); !slices.Equal(got, []string{want}) {
 		t.Errorf("of a Service's port that moves: warnings %q, want %q", got, want)
+	}
+	if err := c.update("shop", "Ingress/web", `{metadata: {annotations: {traffic.ingress/ssl-redirect: maybe, traffic.ingress/ssl-redirct: "false", trafic.ingress/ssl-redirect: "false"}}}`); err != nil {
+		t.Fatal(err)
+	}
+	annotations := []string{
+		`ingress web: annotation traffic.ingress/ssl-redirct="false": no such annotation, did you mean traffic.ingress/ssl-redirect?; in force: nothing`,
+		`ingress web: annotation traffic.ingress/ssl-redirect="maybe": expected true or false; in force: true`,
+		`ingress web: annotation trafic.ingress/ssl-redirect="false": no such annotation, did you mean traffic.ingress/ssl-redirect?; in force: nothing`,
+	}
+	if got := c.warnings.take(); !slices.Equal(got, annotations) {
+		t.Errorf("of an Ingress: warnings %q, want %q", got, annotations)
 	}
 	err := c.create("shop", strings.Replace(pod("clash", `traffic.envoy.enabled: "true"`, ""), "image: app", "image: app, securityContext: {runAsUser: 1337}", 1))
 	if err == nil || !strings.Contains(err.Error(), "container app has runAsUser 1337") {

@@ -28,6 +28,9 @@ const (
 // warnTimeout is how many seconds the API server waits for what is only a warning.
 const warnTimeout int32 = 2
 
+// isIngress is CEL: of Ingresses alone, the annotations are looked at.
+const isIngress = `request.resource.resource == 'ingresses'`
+
 // namespaceName is the label by which every namespace can be selected by name.
 const namespaceName = "kubernetes.io/metadata.name"
 
@@ -37,6 +40,8 @@ const (
 	celTemplate    = celPodTemplate + `.?labels`
 	celAnnotations = celPodTemplate + `.?annotations`
 	celLabels      = `object.metadata.?labels`
+
+	celIngress = `object.metadata.?annotations.orValue({})`
 
 	celPodTemplate = `object.?spec.?template.or(object.?spec.?jobTemplate.?spec.?template).?metadata`
 )
@@ -137,13 +142,15 @@ func (r Registration) Validating() []admissionv1.ValidatingWebhook {
 			{
 				Name: "has-traffic-labels",
 				Expression: ours(celLabels) + " || " + ours(celTemplate) + " || " + celAnnotations + ".orValue({}).exists(k, k.startsWith('" + inject.AnnotationPrefix + "'))" +
-					" || (oldObject != null && " + ours(of("oldObject", celLabels)) + ")",
+					" || (oldObject != null && " + ours(of("oldObject", celLabels)) + ")" +
+					" || (" + isIngress + " && " + celIngress + ".exists(k, k.matches('" + label.MisspeltAnnotation + "')))",
 			},
 			{
 				// A Service's specification decides what its labels open.
 				Name: "labels-or-service-change",
 				Expression: "oldObject == null || " + changes(celLabels+".orValue({})") + " || " + changes(celTemplate+".orValue({})") +
-					" || " + changes(celAnnotations+".orValue({})") + " || (request.resource.resource == 'services' && " + changes("object.?spec.orValue({})") + ")",
+					" || " + changes(celAnnotations+".orValue({})") + " || (request.resource.resource == 'services' && " + changes("object.?spec.orValue({})") + ")" +
+					" || (" + isIngress + " && " + changes(celIngress) + ")",
 			},
 			{
 				// Nobody reads the warnings that a controller gets; its workload's template has been looked at.

@@ -18,7 +18,7 @@ type warnings struct {
 	neverInjected []string
 }
 
-// answer says what the labels of an object do not do, and the labels and annotations of its pod template. Whoever changes
+// answer says what the labels of an object do not do, the annotations of an Ingress, and both of a pod template. Whoever changes
 // it hears what is new: what was so before was told to who did it, and would hide the rest.
 func (h warnings) answer(r *request) (answer, error) {
 	o, err := decode(r.Object)
@@ -58,6 +58,11 @@ func (h warnings) about(kind label.Kind, namespace string, o *object) []string {
 	}
 	if kind == label.Pod {
 		problems = append(problems, o.Spec.Undeclared(o.Metadata.Labels, settings, inject.ProxyContainer)...)
+	}
+	if kind == label.Ingress {
+		// Of any class: an annotation of ours is meant for the gateway, and which classes are its own is in objects that are not sent here.
+		_, wrong := label.ParseIngress(o.Metadata.Annotations)
+		problems = slices.Concat(problems, wrong, label.MisspeltIngress(o.Metadata.Annotations))
 	}
 	texts := sentences("", problems)
 	if o.template != nil && o.template.Metadata != nil {

@@ -8,6 +8,9 @@ import (
 	"strings"
 )
 
+// Ingress is the kind of object that has annotations of ours, and no labels.
+const Ingress Kind = "Ingress"
+
 // IngressPrefix begins the annotations that Ingresses have of ours. Who writes an Ingress decides about its paths alone;
 // what concerns a Service is in the labels of the Service.
 const IngressPrefix = "traffic.ingress/"
@@ -150,15 +153,20 @@ func (a IngressAnnotation) apply(s *IngressSettings, value string) *Problem {
 }
 
 func unknownAnnotation(key, value string) Problem {
+	p := Problem{Subject: Annotation, Key: key, Value: value, Reason: "no such annotation", InForce: "nothing"}
+	if near := nearestAnnotation(key); near != "" {
+		p.Reason += fmt.Sprintf(", did you mean %s?", near)
+	}
+	return p
+}
+
+// nearestAnnotation returns the known one that an unknown one is likely to stand for, or "".
+func nearestAnnotation(key string) string {
 	best, bestDistance := "", len(key)/3+1
 	for _, a := range IngressTable {
 		if d := distance(key, a.Name); d < bestDistance {
 			best, bestDistance = a.Name, d
 		}
 	}
-	p := Problem{Subject: Annotation, Key: key, Value: value, Reason: "no such annotation", InForce: "nothing"}
-	if best != "" {
-		p.Reason += fmt.Sprintf(", did you mean %s?", best)
-	}
-	return p
+	return best
 }

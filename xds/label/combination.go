@@ -17,7 +17,9 @@ func idle(kind Kind, labels map[string]string, s Settings, invalid []Problem) []
 			continue
 		}
 		p := Problem{Key: entry.Name, Value: value, Reason: s.closed(kind, entry.Of), InForce: "nothing"}
-		p.Unused = p.Reason != "" && !slices.ContainsFunc(faults, func(fault Key) bool { return fault.Name == entry.Name })
+		if p.Reason != "" && kind == Service && !slices.ContainsFunc(faults, entry.is) {
+			p.Unused, p.InForce = true, gatewayAlone
+		}
 		if p.Reason == "" {
 			missing, reason := s.lacks(entry.Name, labels)
 			if !concerns(invalid, missing) { // it is there, and its author knows what is wrong with it
@@ -34,6 +36,9 @@ func idle(kind Kind, labels map[string]string, s Settings, invalid []Problem) []
 	return problems
 }
 
+// gatewayAlone is where labels act of a Service without a port that is open to pods. Whether an Ingress names it is not known here.
+const gatewayAlone = "at the gateway alone, for Ingresses that name the Service"
+
 // handlesPorts reports whether the key says how an open port is handled, and so has no meaning without one.
 func (k Key) handlesPorts() bool {
 	return k.AppliesTo(Service) && !strings.HasSuffix(k.Name, portPlaceholder)
@@ -46,7 +51,7 @@ func concerns(problems []Problem, key string) bool {
 // closed says why no port has a use for a key of these protocols.
 func (s Settings) closed(kind Kind, of []Protocol) string {
 	if len(s.Ports) == 0 {
-		return fmt.Sprintf("no port of the %s is open: it needs a label %s%s", kind, portPrefix, portPlaceholder)
+		return fmt.Sprintf("no port of the %s is open to pods: that takes a label %s%s", kind, portPrefix, portPlaceholder)
 	}
 	var others []string
 	for _, port := range slices.Sorted(maps.Keys(s.Ports)) {

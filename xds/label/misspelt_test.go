@@ -26,3 +26,27 @@ func TestMisspelt(t *testing.T) {
 		t.Errorf("of others: %v", got)
 	}
 }
+
+// TestMisspeltIngress: an annotation that is nearly ours is told with what was meant; those of others are not ours to judge.
+func TestMisspeltIngress(t *testing.T) {
+	for key, reason := range map[string]string{
+		"trafic.ingress/ssl-redirect": "no such annotation, did you mean traffic.ingress/ssl-redirect?",
+		"traffic.ingres/ssl-redirect": "no such annotation, did you mean traffic.ingress/ssl-redirect?",
+		"Traffic.Ingress/body":        "", // of which nobody knows what was meant
+		"traffic.ingress.ssl-redirct": "no such annotation, did you mean traffic.ingress/ssl-redirect?",
+		"traffic.ssl-redirect":        "no such annotation, did you mean traffic.ingress/ssl-redirect?",
+		PolicyKey:                     "this is no annotation, but a label of Service",
+		"traffic.port.80":             "this is no annotation, but a label of Service and Pod",
+
+		"traefik.ingress.kubernetes.io/router.tls": "", "trafic.example.com/ssl-redirect": "", "nginx.ingress.kubernetes.io/ssl-redirect": "",
+		RedirectKey: "", // ParseIngress judges it
+	} {
+		var want []Problem
+		if reason != "" {
+			want = []Problem{{Subject: Annotation, Key: key, Value: "x", Reason: reason, InForce: "nothing"}}
+		}
+		if diff := cmp.Diff(want, MisspeltIngress(map[string]string{key: "x", "app": "web"})); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", key, diff)
+		}
+	}
+}

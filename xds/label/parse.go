@@ -142,6 +142,9 @@ func unknown(keys []string, labels map[string]string) []Problem {
 
 // suggestion says which key may have been meant.
 func suggestion(key string) (text string) {
+	if IsIngressAnnotation(key) {
+		return ", " + IngressPrefix + " begins annotations of Ingresses"
+	}
 	if near := nearest(key); near != "" {
 		text = ", did you mean " + near + "?"
 	}

@@ -62,6 +62,7 @@ The gateway serves Ingresses of its IngressClass, and those without a class unle
   is needed: an Ingress opens its backends at the gateway, and only there.
 - A certificate that is missing, malformed, not valid now or without its key is replaced by one of our own, for its hosts alone, and an Event says why.
   Over TLS, a request for a host that is not of the connection's certificate gets 421.
+- Whoever sets an annotation that does not do what it says is told in the terminal, whatever the class of the Ingress; an Event says so where the gateway serves it.
 
 `
 

@@ -127,19 +127,22 @@ func TestValues(t *testing.T) {
 
 // TestCombinations: labels that are right by themselves, and do nothing.
 func TestCombinations(t *testing.T) {
-	const idleness = "; in force: nothing"
+	const (
+		idleness = "; in force: nothing"
+		gateway  = "; in force: at the gateway alone, for Ingresses that name the Service"
+	)
 	tests := []struct {
 		labels  string // key=value, separated by spaces; of a Service
 		problem string // of the first label
 	}{
-		{"traffic.lb.policy=RANDOM", "no port of the Service is open: it needs a label traffic.port.<port>"},
+		{"traffic.lb.policy=RANDOM", "no port of the Service is open to pods: that takes a label traffic.port.<port>" + gateway},
 		{"traffic.connection.max=1 traffic.port.80=direct", ""},
 		{"traffic.connection.max=1 traffic.port.80=tcp", ""},
 		{"traffic.lb.policy=RANDOM traffic.port.80=tcp", ""},
-		{"traffic.lb.policy=RANDOM traffic.port.80=direct", "it has a meaning for http, http2 and tcp ports only, and 80 is direct"},
+		{"traffic.lb.policy=RANDOM traffic.port.80=direct", "it has a meaning for http, http2 and tcp ports only, and 80 is direct" + gateway},
 		{"traffic.rate.limit=1 traffic.port.80=tcp traffic.port.443=direct", "it has a meaning for http and http2 ports only, and 80 is tcp, 443 is direct"},
 		{"traffic.rate.limit=1 traffic.port.80=tcp traffic.port.443=grpc", ""},
-		{"traffic.rate.limit=1 traffic.port.80=htpp", "no port of the Service is open: it needs a label traffic.port.<port>"},
+		{"traffic.rate.limit=1 traffic.port.80=htpp", "no port of the Service is open to pods: that takes a label traffic.port.<port>"},
 		{"traffic.fault.delay.time=3s traffic.port.80=http", "no request is delayed without traffic.fault.delay.percentage"},
 		{"traffic.fault.delay.time=3s traffic.port.80=http traffic.fault.delay.percentage=0", ""},
 		{"traffic.fault.delay.percentage=3 traffic.port.80=http", "no request is delayed without traffic.fault.delay.time"},

@@ -300,6 +300,8 @@ Both take a dict with "namespace" (the release's), "certManagerNamespace" and "c
       || object.?spec.?template.or(object.?spec.?jobTemplate.?spec.?template).?metadata.?annotations.orValue({}).exists(k,
       k.startsWith('traffic.envoy.')) || (oldObject != null && oldObject.metadata.?labels.orValue({}).exists(k,
       k.startsWith('traffic.') || k.matches('^[Tt][Rr]?[Aa][Ff]{1,3}[Ii]?[Ff]?[CcKkQq]{0,2}[.][^/]+$')))
+      || (request.resource.resource == 'ingresses' && object.metadata.?annotations.orValue({}).exists(k,
+      k.matches('^[Tt][Rr]?[Aa][Ff]{1,3}[Ii]?[Ff]?[CcKkQq]{0,2}[.]([Ii][Nn]?[Gg]?[Rr]?[Ee][Ss]{1,3}/|[^/]+$)')))
     name: has-traffic-labels
   - expression: oldObject == null || object.metadata.?labels.orValue({}) != oldObject.metadata.?labels.orValue({})
       || object.?spec.?template.or(object.?spec.?jobTemplate.?spec.?template).?metadata.?labels.orValue({})
@@ -307,6 +309,8 @@ Both take a dict with "namespace" (the release's), "certManagerNamespace" and "c
       || object.?spec.?template.or(object.?spec.?jobTemplate.?spec.?template).?metadata.?annotations.orValue({})
       != oldObject.?spec.?template.or(oldObject.?spec.?jobTemplate.?spec.?template).?metadata.?annotations.orValue({})
       || (request.resource.resource == 'services' && object.?spec.orValue({}) != oldObject.?spec.orValue({}))
+      || (request.resource.resource == 'ingresses' && object.metadata.?annotations.orValue({})
+      != oldObject.metadata.?annotations.orValue({}))
     name: labels-or-service-change
   - expression: oldObject != null || !has(object.metadata.ownerReferences)
     name: not-made-by-a-controller
