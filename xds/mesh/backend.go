@@ -35,7 +35,7 @@ func (m *Mesh) Backend(service Object, name string, number int32) (Port, error) 
 		}
 		return p, nil
 	}
-	p.Endpoints, _ = m.endpoints(m.candidates(s, found.Name).of(s.v6), p.Number)
+	p.Endpoints = m.endpoints(m.candidates(s, found.Name).of(s.v6))
 	return p, nil
 }
 

@@ -10,12 +10,11 @@ import (
 	"github.com/kubernetes-traffic-manager/traffic/xds/label"
 )
 
-// build computes the model of a Service from the objects that concern it.
-func (m *Mesh) build(s *openService) ([]Port, []label.Problem) {
-	var (
-		ports    []Port
-		problems = slices.Concat(m.told(s.labelled), s.unmet, m.beyond(s.object, s.labelled))
-	)
+// build computes the model of a Service from the objects that concern it. If weights leave a port without endpoints,
+// emptiedBy has the objects with these weights, sorted.
+func (m *Mesh) build(s *openService) (ports []Port, problems []label.Problem, emptiedBy []Object) {
+	problems = slices.Concat(m.told(s.labelled), s.unmet, m.beyond(s.object, s.labelled))
+	var idle []sliceEndpoint
 	for _, open := range within(s.open, m.limit) {
 		addresses, lost := m.won(s.object, s.labelled, open.number)
 		problems = append(problems, lost...)
@@ -24,13 +23,16 @@ func (m *Mesh) build(s *openService) ([]Port, []label.Problem) {
 			Addresses: addresses, Headless: s.headless(),
 		}
 		if port.Balanced() {
-			endpoints, idle := m.endpoints(m.candidates(s, open.name).of(s.v6), open.number)
-			port.Endpoints = endpoints
-			problems = append(problems, idle...)
+			candidates := m.candidates(s, open.name).of(s.v6)
+			port.Endpoints = m.endpoints(candidates)
+			if len(candidates) > 0 && len(port.Endpoints) == 0 {
+				problems = append(problems, unanswered(port.Number))
+				idle = slices.AppendSeq(idle, maps.Values(candidates))
+			}
 		}
 		ports = append(ports, port)
 	}
-	return ports, append(problems, s.unweighted(ports)...)
+	return ports, append(problems, s.unweighted(ports)...), m.weighers(idle)
 }
 
 // buildPod computes the model of a Pod. Its endpoint is its primary address, by whichever it was dialled.
@@ -54,22 +56,23 @@ func (m *Mesh) buildPod(o Object, p *pod) ([]Port, []label.Problem) {
 	return ports, problems
 }
 
-// endpoints returns the weighted endpoints of a port, and tells if weights leave none.
-func (m *Mesh) endpoints(candidates map[netip.AddrPort]sliceEndpoint, port uint16) (weighted []Endpoint, idle []label.Problem) {
+// endpoints returns those that have a weight, sorted by address.
+func (m *Mesh) endpoints(candidates map[netip.AddrPort]sliceEndpoint) []Endpoint {
+	var weighted []Endpoint
 	for address, e := range candidates {
 		if weight := m.weight(e.pod); weight > 0 {
 			weighted = append(weighted, Endpoint{Address: address, Weight: weight})
 		}
 	}
 	slices.SortFunc(weighted, func(a, b Endpoint) int { return a.Address.Compare(b.Address) })
-	if len(candidates) > 0 && len(weighted) == 0 {
-		idle = []label.Problem{{
-			Key: label.WeightKey, Value: "0",
-			Reason:  fmt.Sprintf("every endpoint of port %d has weight 0", port),
-			InForce: "clients get 503, or a closed connection",
-		}}
+	return weighted
+}
+
+// unanswered tells a Service that weights leave no endpoint of a port.
+func unanswered(port uint16) label.Problem {
+	return label.Problem{
+		Key: label.WeightKey, Value: "0", Reason: fmt.Sprintf("every endpoint of port %d has weight 0", port), InForce: noAnswer,
 	}
-	return weighted, idle
 }
 
 // unweighted tells that weights are there which the policy ignores.
@@ -144,21 +147,6 @@ func (m *Mesh) endpointsOf(s *openService, portName string) iter.Seq2[netip.Addr
 			}
 		}
 	}
-}
-
-// weight is the pod's own, or else its workload's.
-func (m *Mesh) weight(o Object) uint32 {
-	p := m.pods[o]
-	if p == nil {
-		return label.DefaultWeight
-	}
-	if p.settings.Weight != nil {
-		return *p.settings.Weight
-	}
-	if w := m.workloads[m.workloadOf(p.owner)]; w != nil && w.settings.Weight != nil {
-		return *w.settings.Weight
-	}
-	return label.DefaultWeight
 }
 
 // workloadOf returns the workload that a user labels: the Deployment of a ReplicaSet, or the controller itself.

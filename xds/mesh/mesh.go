@@ -45,6 +45,11 @@ type Mesh struct {
 	// cut has the owners that want more addresses than they can have, with the first port that lacks some.
 	cut map[Object]uint16
 
+	// emptiedBy has the Services whose endpoints all have weight 0, by port, with the objects that say so, sorted; empties finds
+	// such Services by those.
+	emptiedBy map[Object][]Object
+	empties   index
+
 	// dirty holds the objects that Flush computes.
 	dirty map[Object]struct{}
 	// ports and problems are the state at the last Flush.
@@ -70,6 +75,8 @@ func New(config Config) *Mesh {
 		replicaSetsOf: index{},
 		claims:        newClaims(),
 		cut:           map[Object]uint16{},
+		emptiedBy:     map[Object][]Object{},
+		empties:       index{},
 		dirty:         map[Object]struct{}{},
 		ports:         map[Object][]Port{},
 		problems:      map[Object][]label.Problem{},
@@ -117,22 +124,36 @@ func (m *Mesh) Flush() Changes {
 	changes := Changes{Labels: m.labels}
 	slices.SortStableFunc(changes.Labels, func(a, b LabelChange) int { return a.Object.Compare(b.Object) })
 	m.claim()
+	isService := func(o Object) bool { return o.Kind == string(label.Service) }
 	for _, o := range slices.SortedFunc(maps.Keys(m.dirty), Object.Compare) {
-		if o.Kind == string(label.Service) {
+		if isService(o) {
 			changes.Services = append(changes.Services, o)
-		}
-		ports, problems := m.compute(o)
-		if keep(m.ports, o, ports) {
-			changes.Ports = append(changes.Ports, PortChange{Owner: o, Ports: ports})
-		}
-		if keep(m.problems, o, problems) {
-			changes.Problems = append(changes.Problems, ProblemChange{Object: o, Problems: problems})
+			m.update(o, &changes)
 		}
 	}
+	// They may concern others now, but no Service.
+	for o := range m.dirty {
+		if !isService(o) {
+			m.update(o, &changes)
+		}
+	}
+	slices.SortFunc(changes.Ports, func(a, b PortChange) int { return a.Owner.Compare(b.Owner) })
+	slices.SortFunc(changes.Problems, func(a, b ProblemChange) int { return a.Object.Compare(b.Object) })
 	m.labels = nil
 	// A new map: going through one costs as much as it ever held, and the first Flush is of everything.
 	m.dirty = map[Object]struct{}{}
 	return changes
+}
+
+// update computes an object, and adds what differs to the changes.
+func (m *Mesh) update(o Object, changes *Changes) {
+	ports, problems := m.compute(o)
+	if keep(m.ports, o, ports) {
+		changes.Ports = append(changes.Ports, PortChange{Owner: o, Ports: ports})
+	}
+	if keep(m.problems, o, problems) {
+		changes.Problems = append(changes.Problems, ProblemChange{Object: o, Problems: problems})
+	}
 }
 
 // claim renews the claims of what changed, which concerns others that claim the same addresses.
@@ -170,16 +191,19 @@ func (m *Mesh) compute(o Object) ([]Port, []label.Problem) {
 	)
 	switch o.Kind {
 	case string(label.Service):
+		var emptiedBy []Object
 		if s := m.services[o]; s != nil {
-			ports, problems = m.build(s)
+			ports, problems, emptiedBy = m.build(s)
 		}
+		m.emptied(o, emptiedBy)
 	case string(label.Pod):
 		if p := m.pods[o]; p != nil {
 			ports, problems = m.buildPod(o, p)
+			problems = slices.Concat(problems, m.leavesNobody(o, p.labelled))
 		}
 	default:
 		if w := m.workloads[o]; w != nil {
-			problems = slices.Concat(w.problems, m.uninjected(o, w))
+			problems = slices.Concat(w.problems, m.uninjected(o, w), m.leavesNobody(o, w.labelled))
 		}
 	}
 	slices.SortStableFunc(problems, func(a, b label.Problem) int { return strings.Compare(a.Key, b.Key) })

@@ -137,7 +137,7 @@ func checkEmpty(t *rapid.T, m *Mesh, existing cluster) {
 	}
 	m.Flush()
 	for name, size := range map[string]int{
-		"services": len(m.services), "slices": len(m.slices), "pods": len(m.pods), "workloads": len(m.workloads),
+		"services": len(m.services), "services without endpoints": len(m.emptiedBy), "who left them": len(m.empties), "slices": len(m.slices), "pods": len(m.pods), "workloads": len(m.workloads),
 		"slicesOf": len(m.slicesOf), "slicesWith": len(m.slicesWith), "podsOf": len(m.podsOf),
 		"replicaSetsOf": len(m.replicaSetsOf), "claims": len(m.claims.at) - len(redirectCheckIPs) + len(m.claims.of), "ports": len(m.ports),
 		"cut": len(m.cut), "podsAt": len(m.podsAt), "problems": len(m.problems), "dirty": len(m.dirty),

@@ -29,17 +29,23 @@ func (w *Watcher) changeLogger(changes []mesh.LabelChange, u updates, since time
 	}
 }
 
-// report logs and reports the problems of the objects, and counts those of all.
+// report logs what is new of the problems of the objects, reports them all, and counts those of all objects.
 func (w *Watcher) report(objects map[mesh.Object]bool) {
 	for _, o := range slices.SortedFunc(maps.Keys(objects), mesh.Object.Compare) {
-		problems := slices.Concat(w.model.problems(o), w.untranslated[o])
+		before, problems := w.problems[o], slices.Concat(w.model.problems(o), w.untranslated[o])
 		for _, p := range problems {
-			w.log.Warn(p.Subject.String()+" not in force", "object", o.String(), "key", p.Key, "value", p.Value, "reason", p.Reason, "in_force", p.InForce)
+			if !slices.Contains(before, p) {
+				w.log.Warn(p.Subject.String()+" not in force", "object", o.String(), "key", p.Key, "value", p.Value, "reason", p.Reason, "in_force", p.InForce)
+			}
 		}
+		w.problems[o] = problems
 		if len(problems) == 0 {
-			w.log.Info("no more problems", "object", o.String())
+			delete(w.problems, o)
+			if len(before) > 0 {
+				w.log.Info("no more problems", "object", o.String())
+			}
 		}
-		w.metrics.problems(o, len(problems))
+		w.metrics.wrong.Add(float64(len(problems) - len(before)))
 		w.reporter.Report(o, problems)
 	}
 }
@@ -55,11 +61,10 @@ func setKeys(resources []envoy.Resource) []envoy.Key {
 	return keys
 }
 
-// metrics are the Watcher's; one goroutine counts problems.
+// metrics are the Watcher's.
 type metrics struct {
 	propagation prometheus.Histogram
 	wrong       prometheus.Gauge
-	perObject   map[mesh.Object]int
 }
 
 func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
@@ -73,7 +78,6 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 			Name: "traffic_control_label_problems",
 			Help: "Labels that do not do what they say: not valid, unknown or without effect.",
 		}),
-		perObject: map[mesh.Object]int{},
 	}
 	for _, c := range []prometheus.Collector{m.propagation, m.wrong} {
 		if err := registerer.Register(c); err != nil {
@@ -81,12 +85,4 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 		}
 	}
 	return m, nil
-}
-
-func (m *metrics) problems(o mesh.Object, count int) {
-	m.wrong.Add(float64(count - m.perObject[o]))
-	m.perObject[o] = count
-	if count == 0 {
-		delete(m.perObject, o)
-	}
 }

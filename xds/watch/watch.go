@@ -61,6 +61,8 @@ type Watcher struct {
 	gateway  *GatewayConfig
 	// untranslated has the problems of objects with ports that could not be translated.
 	untranslated map[mesh.Object][]label.Problem
+	// problems has all that were reported.
+	problems map[mesh.Object][]label.Problem
 
 	publisher Publisher
 	reporter  Reporter
@@ -81,6 +83,7 @@ func New(c Config) (*Watcher, error) {
 		gateway:      c.Gateway,
 		snapshot:     envoy.NewSnapshot(c.Translator),
 		untranslated: map[mesh.Object][]label.Problem{},
+		problems:     map[mesh.Object][]label.Problem{},
 		publisher:    c.Publisher,
 		reporter:     c.Reporter,
 		metrics:      m,

@@ -98,6 +98,19 @@ func TestProblems(t *testing.T) {
 	c.wantProblem("Service default/db traffic.port.80=htpp")
 	c.wantLog("level=WARN", `object="Service default/db" key=traffic.port.80 value=htpp`, "expected http, http2, grpc, tcp or direct", "the port is blocked")
 
+	c.updateService(service("db", "10.96.0.2", "traffic.port.80", "htpp", "traffic.rate.limit", "fast"))
+	c.wantProblem("Service default/db traffic.port.80=htpp traffic.rate.limit=fast")
+	for line := range c.log.all {
+		if strings.Contains(line, "key=traffic.port.80 value=htpp") {
+			t.Error("what was told before is told again")
+		}
+		if strings.Contains(line, "key=traffic.rate.limit value=fast") {
+			break
+		}
+	}
+	c.updateService(service("db", "10.96.0.2", "traffic.port.80", "htpp"))
+	c.wantProblem("Service default/db traffic.port.80=htpp")
+
 	c.labelDeployment("traffic.endpoint.weight", "ten")
 	c.wantProblem("Deployment default/web traffic.endpoint.weight=ten")
 	c.wantGauge(2)
