@@ -14,7 +14,9 @@ import (
 func TestWhoLeavesNobody(t *testing.T) {
 	deployment := Object{Kind: "Deployment", Namespace: "default", Name: "web"}
 	pod := Object{Kind: "Pod", Namespace: "default", Name: "web-1"}
-	weigh := func(m *Mesh, weight string) { m.SetWorkload("Deployment", ptr(meta("web", label.WeightKey, weight)), nil) }
+	weigh := func(m *Mesh, weight string) {
+		m.SetWorkload("Deployment", ptr(meta("web", label.WeightKey, weight)), nil)
+	}
 	weighPod := func(m *Mesh, weight string) {
 		m.SetPod(&corev1.Pod{ObjectMeta: controlledBy(meta("web-1", label.WeightKey, weight), ReplicaSet, "web-a")})
 	}
