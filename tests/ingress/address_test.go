@@ -3,6 +3,7 @@ package ingress
 import (
 	"bufio"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"regexp"
@@ -15,20 +16,99 @@ import (
 	"github.com/kubernetes-traffic-manager/traffic/xds/ingress"
 )
 
+// forged is what a client says in the name of proxies, but for X-Forwarded-For and -Proto.
+var forged = []string{
+	"X-Forwarded-Host", "forged", "X-Forwarded-Port", "1", "X-Forwarded-Prefix", "/forged", "X-Forwarded-Scheme", "forged",
+	"X-Forwarded-Server", "forged", "X-Forwarded-Ssl", "on", "X-Forwarded-Protocol", "https", "X-Forwarded-By", "forged",
+	"X-Forwarded-Client-Cert", "Hash=forged", "X-Real-Ip", "192.0.2.66", "Forwarded", "for=192.0.2.66;host=forged",
+	"X-Envoy-External-Address", "192.0.2.66", "X-Envoy-Original-Path", "/forged", "X-Envoy-Upstream-Rq-Timeout-Ms", "1",
+	"X-Envoy-Force-Trace", "true", "X-Envoy-Attempt-Count", "9", "X-Envoy-Internal", "true",
+}
+
+// claims are those headers of a request that say who asked, and for what.
+func claims(h http.Header) string {
+	var list []string
+	for name, values := range h {
+		if strings.HasPrefix(name, "X-Forwarded") || strings.HasPrefix(name, "X-Envoy") || name == "Forwarded" || name == "X-Real-Ip" {
+			list = append(list, name+": "+strings.Join(values, " and "))
+		}
+	}
+	slices.Sort(list)
+	return strings.Join(list, "; ")
+}
+
+// said is what a server is told, whatever the client said.
+func said(list, client, host, scheme string) string {
+	return fmt.Sprintf("X-Envoy-External-Address: %s; X-Forwarded-For: %s; X-Forwarded-Host: %s; X-Forwarded-Proto: %s; X-Real-Ip: %[1]s", client, list, host, scheme)
+}
+
+// TestForwardedHeaders: what a server is told of a client is what the gateway saw, or proxies that are trusted; nobody can
+// tell it otherwise. A client's own entries stay in front of those of trusted proxies, since these kept them.
+func TestForwardedHeaders(t *testing.T) {
+	t.Parallel()
+	type row struct{ list, proto, wantList, wantClient, wantProto string }
+	for hops, rows := range map[uint32][]row{
+		0: {
+			{"", "", gatewayAddress, gatewayAddress, "SCHEME"},
+			{"192.0.2.66", "gopher", gatewayAddress, gatewayAddress, "SCHEME"},
+			{"192.0.2.66, 192.0.2.67", "https", gatewayAddress, gatewayAddress, "SCHEME"},
+		},
+		1: {
+			{"", "", gatewayAddress, gatewayAddress, "SCHEME"},
+			{"203.0.113.9", "https", "203.0.113.9," + gatewayAddress, "203.0.113.9", "https"},
+			{"192.0.2.66, 203.0.113.9", "http", "192.0.2.66, 203.0.113.9," + gatewayAddress, "203.0.113.9", "http"},
+			{"203.0.113.9, forged", "", "203.0.113.9, forged," + gatewayAddress, gatewayAddress, "SCHEME"},
+		},
+		2: {
+			{"203.0.113.9", "", "203.0.113.9," + gatewayAddress, gatewayAddress, "SCHEME"},
+			{"203.0.113.9, 198.51.100.1", "https", "203.0.113.9, 198.51.100.1," + gatewayAddress, "203.0.113.9", "https"},
+			{"192.0.2.66, 2001:db8::9, 198.51.100.1", "", "192.0.2.66, 2001:db8::9, 198.51.100.1," + gatewayAddress, "2001:db8::9", "SCHEME"},
+		},
+	} {
+		t.Run(fmt.Sprint(hops), func(t *testing.T) {
+			t.Parallel()
+			g := start(t, func(_ *ingress.Config, c *envoy.GatewayConfig) { c.TrustedHops = hops })
+			g.service("web")
+			g.certificate("a", "a.example")
+			g.apply(secured(rules("web", 1, "web|P|/|web", "a.example|P|/|web"), "a|a.example"))
+			for url, scheme := range map[string]string{"http://web:8080/": "http", "https://a.example/": "https"} {
+				for _, r := range rows {
+					headers := slices.Clone(forged)
+					if r.list != "" {
+						headers = append(headers, "X-Forwarded-For", r.list)
+					}
+					if r.proto != "" {
+						headers = append(headers, "X-Forwarded-Proto", r.proto)
+					}
+					a := g.get(url, headers...)
+					want := said(r.wantList, r.wantClient, a.Host, strings.ReplaceAll(r.wantProto, "SCHEME", scheme))
+					if got := claims(a.Headers); got != want {
+						t.Errorf("%s with %d trusted hops and %q, %q: the server is told\n%s, want\n%s", url, hops, r.list, r.proto, got, want)
+					}
+				}
+			}
+		})
+	}
+}
+
 // TestProxyProtocol: a load balancer says who the client is, and nobody gets by without.
 func TestProxyProtocol(t *testing.T) {
 	t.Parallel()
 	g := start(t, func(_ *ingress.Config, c *envoy.GatewayConfig) { c.ProxyProtocol = true })
 	g.service("web")
 	g.apply(rules("web", 1, "web|P|/|web"))
-	const request = "GET / HTTP/1.1\r\nHost: web\r\nX-Forwarded-For: 192.0.2.1\r\nConnection: close\r\n\r\n"
+	request := "GET / HTTP/1.1\r\nHost: web\r\nX-Forwarded-For: 192.0.2.1\r\nConnection: close\r\n"
+	for i := 0; i < len(forged); i += 2 {
+		request += forged[i] + ": " + forged[i+1] + "\r\n"
+	}
+	request += "\r\n"
 	for name, begin := range map[string]string{
 		"version 1": "PROXY TCP4 203.0.113.9 10.0.0.1 4711 80\r\n",
 		"version 2": "\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c\xcb\x00\x71\x09\x0a\x00\x00\x01\x12\x67\x00\x50",
 	} {
 		status, a := g.raw(begin + request)
-		if got := a.Headers.Get("X-Forwarded-For"); status != http.StatusOK || !strings.HasSuffix(got, "203.0.113.9") {
-			t.Errorf("%s: status %d, X-Forwarded-For %q", name, status, got)
+		if got, want := claims(a.Headers), said("203.0.113.9", "203.0.113.9", "web", "http"); status != http.StatusOK || got != want {
+			t.Errorf("%s: status %d, the server is told\n%s, want\n%s", name, status, got, want)
 		}
 	}
 	c, err := g.dial(t.Context(), gatewayAddress+":8080")

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	resourcev3 "github.com/envoyproxy/go-control-plane/pkg/resource/v3"
@@ -49,6 +50,7 @@ type Gateway struct {
 	config      GatewayConfig
 	upstream    map[label.Upstream]map[string]*anypb.Any
 	httpFilters []*hcmv3.HttpFilter
+	claims      *corev3.TypedExtensionConfig
 	log         []*accesslogv3.AccessLog
 	// listenerFilters are the first of every listener.
 	listenerFilters []*listenerv3.ListenerFilter
@@ -73,6 +75,9 @@ func NewGateway(t *Translator, c GatewayConfig) (*Gateway, error) {
 		return nil, err
 	}
 	if g.httpFilters, err = gatewayFilters(); err != nil {
+		return nil, err
+	}
+	if g.claims, err = c.claims(); err != nil {
 		return nil, err
 	}
 	if g.listenerFilters, err = c.firstFilters(); err != nil {

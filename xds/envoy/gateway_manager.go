@@ -48,7 +48,8 @@ const (
 	gatewayResetRate  = 33
 )
 
-// gatewayManager reads the requests of strangers.
+// gatewayManager reads the requests of strangers. It has no InternalAddressConfig: an empty one would let whoever has a private
+// address steer Envoy by x-envoy- headers (CVE-2024-45806).
 func (g *Gateway) gatewayManager(route string) *hcmv3.HttpConnectionManager {
 	return &hcmv3.HttpConnectionManager{
 		StatPrefix: gatewayStatPrefix,
@@ -63,16 +64,16 @@ func (g *Gateway) gatewayManager(route string) *hcmv3.HttpConnectionManager {
 		UpgradeConfigs:    []*hcmv3.HttpConnectionManager_UpgradeConfig{{UpgradeType: "websocket"}},
 
 		// What is matched is what is sent on, so that no other spelling of a path gets by a rule.
-		NormalizePath:                wrapperspb.Bool(true),
-		MergeSlashes:                 true,
-		PathWithEscapedSlashesAction: hcmv3.HttpConnectionManager_UNESCAPE_AND_REDIRECT,
-		StripTrailingHostDot:         true,
-		UseRemoteAddress:             wrapperspb.Bool(true),
-		XffNumTrustedHops:            g.config.TrustedHops,
-		InternalAddressConfig:        &hcmv3.HttpConnectionManager_InternalAddressConfig{},
-		ServerHeaderTransformation:   hcmv3.HttpConnectionManager_PASS_THROUGH,
-		RequestHeadersTimeout:        durationpb.New(gatewayHeadersTimeout),
-		StreamIdleTimeout:            durationpb.New(gatewayStreamIdle),
+		NormalizePath:                 wrapperspb.Bool(true),
+		MergeSlashes:                  true,
+		PathWithEscapedSlashesAction:  hcmv3.HttpConnectionManager_UNESCAPE_AND_REDIRECT,
+		StripTrailingHostDot:          true,
+		UseRemoteAddress:              wrapperspb.Bool(true),
+		XffNumTrustedHops:             g.config.TrustedHops,
+		EarlyHeaderMutationExtensions: []*corev3.TypedExtensionConfig{g.claims},
+		ServerHeaderTransformation:    hcmv3.HttpConnectionManager_PASS_THROUGH,
+		RequestHeadersTimeout:         durationpb.New(gatewayHeadersTimeout),
+		StreamIdleTimeout:             durationpb.New(gatewayStreamIdle),
 		CommonHttpProtocolOptions: &corev3.HttpProtocolOptions{
 			IdleTimeout:     durationpb.New(gatewayIdle),
 			MaxHeadersCount: wrapperspb.UInt32(gatewayHeaders),
@@ -127,6 +128,7 @@ func gatewayFilters() ([]*hcmv3.HttpFilter, error) {
 		disabled bool
 	}{
 		{malformedFilter, denyMalformed(), false},
+		{forwardedFilter, forwarded(), false},
 		{rbacFilter, &rbacv3.RBAC{}, true},
 		{bufferFilter, &bufferv3.Buffer{MaxRequestBytes: wrapperspb.UInt32(1)}, true},
 		{"envoy.filters.http.router", &routerv3.Router{SuppressEnvoyHeaders: true}, false},
