@@ -29,12 +29,13 @@ type echo struct {
 	pod    string
 	delay  time.Duration // before each answer, unless the request asks for another
 	status int           // of each answer, unless the request asks for another
+	body   string        // of each answer, unless the request asks for bytes; empty is a line about the request
 	mu     sync.Mutex
 	counts map[string]int
 }
 
 func newEcho(c config) *echo {
-	return &echo{pod: c.pod, delay: c.delay, status: c.status, counts: map[string]int{}}
+	return &echo{pod: c.pod, delay: c.delay, status: c.status, body: c.body, counts: map[string]int{}}
 }
 
 func (e *echo) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -137,6 +138,10 @@ func (e *echo) answer(w http.ResponseWriter, r *http.Request) {
 	}
 	if wish.bytes == 0 {
 		w.WriteHeader(status)
+		if e.body != "" {
+			_, _ = io.WriteString(w, e.body) // fails when the client goes
+			return
+		}
 		fmt.Fprintf(w, "%s: %s %s, %d bytes\n", e.pod, r.Method, r.URL.Path, received) //nolint:gosec // G705: plain text
 		return
 	}

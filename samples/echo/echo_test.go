@@ -100,3 +100,30 @@ func TestStatus(t *testing.T) {
 		}
 	}
 }
+
+// TestResponse: a text that others ask for, such as the answer to a challenge of ACME, arrives as it was given.
+func TestResponse(t *testing.T) {
+	t.Setenv("RESPONSE_BODY", "token.thumbprint")
+	t.Setenv("RESPONSE_CODE", "202")
+	config, err := parse(nil, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(newEcho(config))
+	defer server.Close()
+	response, err := http.Get(server.URL + "/.well-known/acme-challenge/token")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if kind := response.Header.Get("Content-Type"); err != nil || string(text) != "token.thumbprint" || response.StatusCode != http.StatusAccepted || kind != "text/plain" {
+		t.Errorf("%d %q of type %q, %v", response.StatusCode, text, kind, err)
+	}
+	for _, wrong := range []string{"OK", "99"} {
+		t.Setenv("RESPONSE_CODE", wrong)
+		if _, err := parse(nil, io.Discard); err == nil {
+			t.Errorf("RESPONSE_CODE=%s is accepted", wrong)
+		}
+	}
+}

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"strconv"
 	"syscall"
 	"time"
 )
@@ -41,6 +42,7 @@ type config struct {
 	pod     string        // name to give in answers
 	delay   time.Duration // before each answer
 	status  int           // of each answer; 0 is 200
+	body    string        // of each answer; empty is a line about the request
 	address string        // to listen on for HTTP
 }
 
@@ -50,11 +52,18 @@ func parse(arguments []string, usage io.Writer) (config, error) {
 	if err != nil {
 		return c, fmt.Errorf("find the name of this pod: %w", err)
 	}
+	status := 0
+	if code := os.Getenv("RESPONSE_CODE"); code != "" {
+		if status, err = strconv.Atoi(code); err != nil {
+			return c, fmt.Errorf("RESPONSE_CODE=%q: expected 200 to 599", code)
+		}
+	}
 	flags := flag.NewFlagSet("echo", flag.ContinueOnError)
 	flags.SetOutput(usage)
 	flags.StringVar(&c.pod, "pod", host, "name to give in answers")
 	flags.DurationVar(&c.delay, "delay", 0, "wait so long before each answer that asks for no delay")
-	flags.IntVar(&c.status, "status", 0, "HTTP status of each answer that asks for none (200)")
+	flags.IntVar(&c.status, "status", status, "HTTP status of each answer that asks for none; the default is $RESPONSE_CODE, or 200")
+	flags.StringVar(&c.body, "body", os.Getenv("RESPONSE_BODY"), "text of each answer; the default is $RESPONSE_BODY, or a line about the request")
 	flags.StringVar(&c.address, "listen", ":8080", "address for HTTP/1 and HTTP/2 without TLS")
 	if err := flags.Parse(arguments); err != nil {
 		return c, err
@@ -63,7 +72,7 @@ func parse(arguments []string, usage io.Writer) (config, error) {
 		return c, fmt.Errorf("unknown argument %q", flags.Arg(0))
 	}
 	if c.status != 0 && (c.status < 200 || c.status > 599) {
-		return c, fmt.Errorf("-status=%d: expected 200 to 599", c.status)
+		return c, fmt.Errorf("status %d: expected 200 to 599", c.status)
 	}
 	return c, nil
 }

@@ -71,12 +71,19 @@ func (c *Cluster) apply(ctx context.Context) error {
 	if applied, err := os.ReadFile(c.Dir("applied")); err == nil && string(applied) == sum {
 		return nil
 	}
+	if err := c.kubectlApply(ctx, all); err != nil {
+		return err
+	}
+	return os.WriteFile(c.Dir("applied"), []byte(sum), 0o644)
+}
+
+func (c *Cluster) kubectlApply(ctx context.Context, objects []byte) error {
 	kubectl := c.Kubectl(ctx, "apply", "--server-side", "--force-conflicts", "--validate=false", "-f", "-")
-	kubectl.Stdin = bytes.NewReader(all)
+	kubectl.Stdin = bytes.NewReader(objects)
 	if out, err := kubectl.CombinedOutput(); err != nil {
 		return fmt.Errorf("kubectl apply: %w\n%s", err, out)
 	}
-	return os.WriteFile(c.Dir("applied"), []byte(sum), 0o644)
+	return nil
 }
 
 // waitReady returns when the node and the cluster's workloads are ready.

@@ -52,7 +52,11 @@ func (c *Cluster) Zipkin(ctx context.Context) error {
 	if err := b.Zipkin(ctx); err != nil {
 		return err
 	}
-	image := images.Zipkin(c.Bin())
+	return c.provide(ctx, b, images.Zipkin(c.Bin()))
+}
+
+// provide makes an image and puts it into the running cluster's registry.
+func (c *Cluster) provide(ctx context.Context, b *build.Builder, image images.Image) error {
 	if err := b.Do(ctx, []build.Step{image.Step(c.imageDir())}); err != nil {
 		return err
 	}

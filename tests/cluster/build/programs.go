@@ -21,6 +21,7 @@ const (
 	CertManagerVersion = "v1.21.2"
 	EnvoyVersion       = "v1.40.0"
 	ZipkinVersion      = "3.5.1"
+	PebbleVersion      = "v2.10.1"
 	// PrometheusVersion is that of the program and of its image; its Go module is v0.316.0.
 	PrometheusVersion = "v3.16.0"
 	prometheusModule  = "v0.316.0"

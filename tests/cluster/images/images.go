@@ -36,20 +36,25 @@ type Image struct {
 
 // All lists the images of a cluster; bin is the directory of built programs.
 func All(bin string) []Image {
-	static := func(name, version, user string) Image {
-		path := "/" + name
-		return Image{Name: name + ":" + version, Program: filepath.Join(bin, name), Path: path, Entrypoint: []string{path}, User: user}
-	}
 	return []Image{
-		static("pause", "v1", "65535:65535"),
-		static("coredns", build.CoreDNSVersion, "65532:65532"),
-		static("cert-manager-controller", build.CertManagerVersion, "1000:1000"),
-		static("cert-manager-cainjector", build.CertManagerVersion, "1000:1000"),
-		static("cert-manager-acmesolver", build.CertManagerVersion, "1000:1000"),
-		static("prometheus", build.PrometheusVersion, "65534:65534"),
+		static(bin, "pause", "v1", "65535:65535"),
+		static(bin, "coredns", build.CoreDNSVersion, "65532:65532"),
+		static(bin, "cert-manager-controller", build.CertManagerVersion, "1000:1000"),
+		static(bin, "cert-manager-cainjector", build.CertManagerVersion, "1000:1000"),
+		static(bin, "cert-manager-acmesolver", build.CertManagerVersion, "1000:1000"),
+		static(bin, "prometheus", build.PrometheusVersion, "65534:65534"),
 		envoy(bin),
 		curl(),
 	}
+}
+
+// Pebble is an ACME server for tests.
+func Pebble(bin string) Image { return static(bin, "pebble", build.PebbleVersion, "65532:65532") }
+
+// static is the image of a program that needs nothing else.
+func static(bin, name, version, user string) Image {
+	path := "/" + name
+	return Image{Name: name + ":" + version, Program: filepath.Join(bin, name), Path: path, Entrypoint: []string{path}, User: user}
 }
 
 // envoy is like Envoy's own image: the program in the same place, its user,

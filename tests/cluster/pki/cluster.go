@@ -7,6 +7,9 @@ import (
 	"github.com/kubernetes-traffic-manager/traffic/tests/cluster/plan"
 )
 
+// PebbleNamespace is where the ACME server runs, if it does.
+const PebbleNamespace = "acme"
+
 // Write makes everything that the components of cluster p present to each
 // other, in p.Dir("pki") and p.Dir("kubeconfigs"), and the administrator's
 // kubeconfig.
@@ -26,6 +29,7 @@ func Write(p *plan.Plan) error {
 		}},
 		"apiserver-kubelet": {Name: "kube-apiserver-kubelet-client", Group: "system:masters"},
 		"kubelet":           {Name: "system:node:" + p.Name, Group: "system:nodes", Hosts: []string{p.Name, v4, v6}},
+		"pebble":            {Name: "pebble", Hosts: []string{"pebble." + PebbleNamespace + ".svc"}},
 	}
 	for name, id := range certificates {
 		if err := a.Issue(name, id); err != nil {

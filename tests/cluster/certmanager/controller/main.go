@@ -74,7 +74,8 @@ func options(solver, namespace string) controller.ContextOptions {
 			HTTP01SolverResourceLimitsMemory:  resource.MustParse("64Mi"),
 			ACMEHTTP01SolverRunAsNonRoot:      true,
 			DNS01CheckAuthoritative:           true,
-			DNS01CheckRetryPeriod:             10 * time.Second,
+			// Of HTTP-01 too: its first check comes before the solver's pod is there.
+			DNS01CheckRetryPeriod: time.Second,
 		},
 		IngressShimOptions: controller.IngressShimOptions{
 			DefaultIssuerKind:                 "Issuer",

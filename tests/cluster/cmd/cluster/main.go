@@ -36,6 +36,7 @@ var verbs = map[string]verb{
 	"up":      {"", "build, start, and wait until the cluster is ready", func(ctx context.Context, c *cluster.Cluster, _ []string) error { return c.Up(ctx) }},
 	"down":    {"", "stop, and leave nothing on the machine but .local", func(ctx context.Context, c *cluster.Cluster, _ []string) error { return c.Down(ctx) }},
 	"zipkin":  {"", "build Zipkin and push its image, which the sample of tracing runs", func(ctx context.Context, c *cluster.Cluster, _ []string) error { return c.Zipkin(ctx) }},
+	"pebble":  {"", "build Pebble and run it in the cluster, the ACME server of the sample of ACME and of the demo", func(ctx context.Context, c *cluster.Cluster, _ []string) error { return c.Pebble(ctx) }},
 	"status":  {"", "list the node's components", status},
 	"start":   {"COMPONENT", "start a stopped component and wait until it is ready", onComponent((*cluster.Cluster).Start)},
 	"stop":    {"COMPONENT", "stop a component until it is started again", onComponent((*cluster.Cluster).Stop)},

@@ -1,0 +1,23 @@
+package build
+
+import "context"
+
+// pebble is an ACME server for tests, by those who make Let's Encrypt.
+var pebble = module{
+	name: "pebble", version: PebbleVersion, ldflags: "-X main.version=" + PebbleVersion,
+	programs: []program{{"pebble", "github.com/letsencrypt/pebble/v2/cmd/pebble"}},
+}
+
+// Pebble makes the program pebble in Bin. The sample of ACME and the demo alone
+// need it: a cluster comes up without.
+func (b *Builder) Pebble(ctx context.Context) error {
+	goVersion, err := command(ctx, b.Root, nil, "go", "env", "GOVERSION")
+	if err != nil {
+		return err
+	}
+	step, err := b.goStep(pebble, goVersion)
+	if err != nil {
+		return err
+	}
+	return b.Do(ctx, []Step{step})
+}
