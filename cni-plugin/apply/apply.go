@@ -44,13 +44,22 @@ var (
 // Auto stands for the first back end that works.
 const Auto = "auto"
 
+// Host is the node on which rules are written.
+type Host struct {
+	// Root is where the node's file system is, for back ends that run programs of
+	// the node; empty where it is this program's own.
+	Root string
+}
+
 // backends in the order in which Auto tries them.
-var backends = []Backend{Nftables{}}
+func (h Host) backends() []Backend {
+	return []Backend{Nftables{}, Iptables{Mode: ModeNFT, Root: h.Root}, Iptables{Mode: ModeLegacy, Root: h.Root}}
+}
 
 // Names lists what a configuration may name.
 func Names() []string {
 	names := []string{Auto}
-	for _, b := range backends {
+	for _, b := range (Host{}).backends() {
 		names = append(names, b.Name())
 	}
 	return names
@@ -68,13 +77,13 @@ func ValidateName(name string) error {
 
 // In opens the network namespace at path and calls do with it and the back end
 // of that name. Auto is the first back end whose probe succeeds in there.
-func In(path, name string, do func(Backend, ns.NetNS) error) (err error) {
+func (h Host) In(path, name string, do func(Backend, ns.NetNS) error) (err error) {
 	netns, err := open(path)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, netns.Close()) }()
-	b, err := choose(name, netns)
+	b, err := h.choose(name, netns)
 	if err != nil {
 		return err
 	}
@@ -83,13 +92,13 @@ func In(path, name string, do func(Backend, ns.NetNS) error) (err error) {
 
 // Resolve names the back end of that name that works on this node; it tries it
 // in a network namespace made for that. Only Auto resolves to another name.
-func Resolve(name string) (resolved string, err error) {
+func (h Host) Resolve(name string) (resolved string, err error) {
 	netns, err := ns.TempNetNS()
 	if err != nil {
 		return "", fmt.Errorf("make a network namespace: %w", err)
 	}
 	defer func() { err = errors.Join(err, netns.Close()) }()
-	b, err := choose(name, netns)
+	b, err := h.choose(name, netns)
 	if err != nil {
 		return "", err
 	}
@@ -99,12 +108,12 @@ func Resolve(name string) (resolved string, err error) {
 	return b.Name(), nil
 }
 
-func choose(name string, netns ns.NetNS) (Backend, error) {
+func (h Host) choose(name string, netns ns.NetNS) (Backend, error) {
 	if err := ValidateName(name); err != nil {
 		return nil, err
 	}
 	var failed []error
-	for _, b := range backends {
+	for _, b := range h.backends() {
 		if name == b.Name() {
 			return b, nil
 		}

@@ -22,7 +22,7 @@ func neverCalled(t *testing.T) func(Backend, ns.NetNS) error {
 
 // Rules in the namespace of the process itself would redirect the node.
 func TestOwnNamespaceIsRefused(t *testing.T) {
-	err := In("/proc/thread-self/ns/net", "nftables", neverCalled(t))
+	err := Host{}.In("/proc/thread-self/ns/net", "nftables", neverCalled(t))
 	if err == nil || !strings.Contains(err.Error(), "is the node's own") {
 		t.Errorf("got %v", err)
 	}
@@ -41,7 +41,7 @@ func TestGone(t *testing.T) {
 		filepath.Join(file, "below"):          false,
 		"":                                    true,
 	} {
-		err := In(path, "nftables", neverCalled(t))
+		err := Host{}.In(path, "nftables", neverCalled(t))
 		if err == nil || errors.Is(err, ErrGone) != gone {
 			t.Errorf("%q: %v, want gone %v", path, err, gone)
 		}
@@ -55,10 +55,10 @@ func TestNames(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if err := ValidateName("iptable"); err == nil || !strings.Contains(err.Error(), `backend "iptable": must be one of auto, nftables`) {
+	if err := ValidateName("iptable"); err == nil || !strings.Contains(err.Error(), `backend "iptable": must be one of auto, nftables, iptables-nft, iptables-legacy`) {
 		t.Errorf("got %v", err)
 	}
-	if _, err := choose("iptable", nil); err == nil {
+	if _, err := (Host{}).choose("iptable", nil); err == nil {
 		t.Error("an unknown name was chosen")
 	}
 }

@@ -70,7 +70,8 @@ type Agent struct {
 
 // New makes an agent of a valid configuration.
 func New(c Config, client kubernetes.Interface, log *slog.Logger) *Agent {
-	a := newAgent(c, client, log, apply.In, apply.Resolve)
+	host := apply.Host{}
+	a := newAgent(c, client, log, host.In, host.Resolve)
 	a.reports = plugin.ReportSocket
 	return a
 }

@@ -20,7 +20,7 @@ const (
 	reasonInvalid  = "RedirectInvalid"
 )
 
-// inFunc is apply.In.
+// inFunc is apply.Host's In.
 type inFunc func(netnsPath, backend string, do func(apply.Backend, ns.NetNS) error) error
 
 // repairer compares pods with their redirect specs and mends what differs.

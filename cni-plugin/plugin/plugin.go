@@ -39,7 +39,7 @@ const codeRedirect = 100
 type Plugin struct {
 	// Stdout receives the result of ADD.
 	Stdout io.Writer
-	// In is apply.In, Resolve is apply.Resolve.
+	// In and Resolve are those of apply.Host.
 	In      func(netnsPath, backend string, do func(apply.Backend, ns.NetNS) error) error
 	Resolve func(backend string) (string, error)
 	// Report is told of each pod that was to be redirected.

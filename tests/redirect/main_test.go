@@ -45,6 +45,9 @@ func runTests(m *testing.M) (code int, err error) {
 	if err := os.Chmod(bin, 0o755); err != nil { // other users run the dialer
 		return 1, err
 	}
+	if err := installIptables(); err != nil {
+		return 1, err
+	}
 	self, err := os.Executable()
 	if err != nil {
 		return 1, err
@@ -65,4 +68,23 @@ func runTests(m *testing.M) (code int, err error) {
 		return 1, fmt.Errorf("build the programs: %w\n%s", err, out)
 	}
 	return m.Run(), nil
+}
+
+// installIptables installs the Debian package with both modes of iptables where
+// it is missing. Without it the cells of its back ends fail.
+func installIptables() error {
+	for _, program := range []string{"iptables-nft", "iptables-legacy", "ip6tables-nft", "ip6tables-legacy"} {
+		if _, err := exec.LookPath(program); err == nil {
+			continue
+		}
+		for _, args := range [][]string{{"update", "-q"}, {"install", "-q", "-y", "--no-install-recommends", "iptables"}} {
+			install := exec.Command("apt-get", args...)
+			install.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
+			if out, err := install.CombinedOutput(); err != nil {
+				return fmt.Errorf("%s is missing, and so is a way to install it: %w\n%s", program, err, out)
+			}
+		}
+		return nil
+	}
+	return nil
 }

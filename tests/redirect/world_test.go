@@ -20,6 +20,7 @@ import (
 type world struct {
 	testing.TB
 	pod, outside ns.NetNS
+	step         string // that the test is at, for its messages
 }
 
 // families of a pod.

@@ -15,6 +15,7 @@ var allowed = []string{
 	"github.com/kubernetes-traffic-manager/traffic/cni-plugin/redirect",
 	"github.com/containernetworking/cni/pkg/",
 	"github.com/containernetworking/plugins/pkg/ns",
+	"github.com/coreos/go-iptables/iptables",
 	"github.com/google/nftables",
 	"github.com/mdlayher/netlink",
 	"github.com/mdlayher/socket",

@@ -18,8 +18,9 @@ func main() {
 }
 
 func run() int {
+	host := apply.Host{}
 	p := plugin.Plugin{
-		Stdout: os.Stdout, In: apply.In, Resolve: apply.Resolve,
+		Stdout: os.Stdout, In: host.In, Resolve: host.Resolve,
 		Report: func(r plugin.Report) { plugin.Send(plugin.ReportSocket, r) },
 	}
 	err := skel.PluginMainFuncsWithError(p.Funcs(), plugin.Versions(), about())

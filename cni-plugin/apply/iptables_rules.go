@@ -1,0 +1,186 @@
+package apply
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/kubernetes-traffic-manager/traffic/cni-plugin/redirect"
+)
+
+// chain is one of ours, and the kernel's that leads to it.
+type chain struct {
+	of               redirect.Chain
+	table, base, own string
+}
+
+// chains in the order in which they are written: the proxy's port is closed
+// before connections go there.
+var chains = []chain{
+	{redirect.Input, "filter", "INPUT", "TRAFFIC_ENVOY_INPUT"},
+	{redirect.Output, "nat", "OUTPUT", "TRAFFIC_ENVOY_OUTPUT"},
+}
+
+// probePrefix begins the names of our chains while we try whether they work.
+const probePrefix = "PROBE_" // 28 bytes are possible
+
+// jump is the rule that leads to our chain.
+func (c chain) jump() string { return "-j " + c.own }
+
+// create is the text that makes our chains. It fails as a whole in a table that
+// has one already.
+func (t tables) create(p redirect.Program) string {
+	return t.text(func(c chain) []string {
+		lines := []string{"-N " + c.own, "-I " + c.base + " 1 " + c.jump()}
+		return append(lines, t.family.rules(c, c.own, p)...)
+	})
+}
+
+// replace is the text that makes our chains what they should be, whatever there
+// is of them.
+func (t tables) replace(live rules, p redirect.Program) string {
+	return t.text(func(c chain) []string {
+		lines := []string{":" + c.own + " - [0:0]"} // made, or emptied
+		for _, jump := range live.jumps(c) {
+			lines = append(lines, "-D "+c.base+" "+jump)
+		}
+		lines = append(lines, "-I "+c.base+" 1 "+c.jump())
+		return append(lines, t.family.rules(c, c.own, p)...)
+	})
+}
+
+// probe is the text of all rules in chains that no packet comes to.
+func (t tables) probe(p redirect.Program) string {
+	return t.text(func(c chain) []string {
+		own := probePrefix + c.own
+		return append([]string{":" + own + " - [0:0]"}, t.family.rules(c, own, p)...)
+	})
+}
+
+func (t tables) text(linesOf func(chain) []string) string {
+	var b strings.Builder
+	for _, c := range chains {
+		fmt.Fprintf(&b, "*%s\n%s\nCOMMIT\n", c.table, strings.Join(linesOf(c), "\n"))
+	}
+	return b.String()
+}
+
+// rules of a family in one chain, called own, as iptables-save prints them.
+func (f family) rules(c chain, own string, p redirect.Program) []string {
+	var lines []string
+	for _, r := range p {
+		if r.Chain == c.of && (!r.Dst.IsValid() || r.Dst.Addr().BitLen() == f.bits) {
+			lines = append(lines, "-A "+own+" "+arguments(r))
+		}
+	}
+	return lines
+}
+
+// arguments translates a rule, in the order in which iptables-save prints them.
+func arguments(r redirect.Rule) string {
+	var words []string
+	if r.Dst.IsValid() && r.Dst.Bits() > 0 {
+		words = append(words, "-d", r.Dst.String())
+	}
+	option := "-o"
+	if r.Chain == redirect.Input {
+		option = "-i"
+	}
+	switch r.Interface {
+	case redirect.AnyInterface:
+	case redirect.Loopback:
+		words = append(words, option, "lo")
+	case redirect.NotLoopback:
+		words = append(words, "!", option, "lo")
+	}
+	if r.TCP {
+		words = append(words, "-p", "tcp")
+	}
+	if r.Ports != (redirect.PortRange{}) {
+		words = append(words, "-m", "tcp", "--dport", strings.Replace(r.Ports.String(), "-", ":", 1))
+	}
+	if r.UID != 0 {
+		words = append(words, "-m", "owner", "--uid-owner", fmt.Sprint(r.UID))
+	}
+	words = append(words, "-m", "comment", "--comment", `"`+r.Comment+`"`, "-j")
+	switch r.Action {
+	case redirect.Redirect:
+		words = append(words, "REDIRECT", "--to-ports", fmt.Sprint(r.To))
+	case redirect.Reject:
+		words = append(words, "REJECT", "--reject-with", "tcp-reset")
+	default:
+		words = append(words, "RETURN")
+	}
+	return strings.Join(words, " ")
+}
+
+// rules are those of a network namespace: by table and chain, each without the
+// chain's name and without its comment, which versions quote differently.
+type rules map[string]map[string][]string
+
+var commentOption = regexp.MustCompile(`-m comment --comment (?:"(?:[^"\\]|\\.)*"|\S+) `)
+
+// parseRules reads what iptables-save printed. A table that it cannot read is an
+// error: it stands there as a remark.
+func parseRules(saved string) (rules, error) {
+	live := rules{}
+	table := ""
+	for line := range strings.Lines(saved) {
+		line = strings.TrimSpace(line)
+		switch {
+		case strings.HasPrefix(line, "#") && strings.Contains(line, "is incompatible"):
+			return nil, fmt.Errorf("%s: another program wrote rules there that iptables cannot read; use the back end nftables", strings.Trim(line, "# "))
+		case strings.HasPrefix(line, "*"):
+			table = line[1:]
+			live[table] = map[string][]string{}
+		case strings.HasPrefix(line, ":"):
+			name, _, _ := strings.Cut(line[1:], " ")
+			live[table][name] = []string{}
+		case strings.HasPrefix(line, "-A "):
+			name, rule, _ := strings.Cut(line[len("-A "):], " ")
+			live[table][name] = append(live[table][name], commentOption.ReplaceAllString(rule, ""))
+		}
+	}
+	return live, nil
+}
+
+// jumps lists the rules that lead from the kernel's chain to ours.
+func (r rules) jumps(c chain) []string {
+	var jumps []string
+	for _, rule := range r[c.table][c.base] {
+		if words := strings.Fields(rule); slices.Contains(words, c.own) {
+			jumps = append(jumps, rule)
+		}
+	}
+	return jumps
+}
+
+func (r rules) hasOurs() bool {
+	return slices.ContainsFunc(chains, func(c chain) bool {
+		_, ok := r[c.table][c.own]
+		return ok || len(r.jumps(c)) > 0
+	})
+}
+
+// check compares the rules of a family with what they should be.
+func (r rules) check(f family, p redirect.Program) error {
+	for _, c := range chains {
+		base := r[c.table][c.base]
+		if len(base) == 0 || base[0] != c.jump() || len(r.jumps(c)) != 1 {
+			return fmt.Errorf("%w: chain %s of table %s does not begin with its one jump to %s", ErrDiffers, c.base, c.table, c.own)
+		}
+		live := r[c.table][c.own]
+		want := f.rules(c, c.own, p)
+		for i, line := range want {
+			rule := commentOption.ReplaceAllString(strings.TrimPrefix(line, "-A "+c.own+" "), "")
+			if i == len(live) || live[i] != rule {
+				return fmt.Errorf("%w: rule %d of chain %s is not: %s", ErrDiffers, i+1, c.own, rule)
+			}
+		}
+		if len(live) != len(want) {
+			return fmt.Errorf("%w: chain %s has %d rules instead of %d", ErrDiffers, c.own, len(live), len(want))
+		}
+	}
+	return nil
+}
