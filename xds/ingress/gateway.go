@@ -47,8 +47,8 @@ type Gateway struct {
 	hostsWith   index[BackendKey, string]  // backend -> hosts
 	secretHosts index[mesh.Object, string] // Secret -> hosts of tls that have it
 
-	// served has the Ingresses that are.
-	served map[mesh.Object]struct{}
+	// served has of each Ingress what was told.
+	served map[mesh.Object]bool
 	// secretOf has the Secret that each host of tls has.
 	secretOf map[string]mesh.Object
 	parsed   map[mesh.Object]parsedSecret
@@ -90,7 +90,7 @@ func New(c Config) *Gateway {
 		ofClass: index[string, mesh.Object]{}, rulesOf: index[string, mesh.Object]{}, tlsOf: index[string, mesh.Object]{},
 		below: index[string, string]{}, hostsTo: index[mesh.Object, string]{}, servicesOf: index[string, mesh.Object]{}, hostsWith: index[BackendKey, string]{},
 		secretHosts: index[mesh.Object, string]{},
-		served:      map[mesh.Object]struct{}{}, secretOf: map[string]mesh.Object{}, parsed: map[mesh.Object]parsedSecret{},
+		served:      map[mesh.Object]bool{}, secretOf: map[string]mesh.Object{}, parsed: map[mesh.Object]parsedSecret{},
 		dirtyTLS: map[string]struct{}{}, dirtyHosts: map[string]struct{}{}, dirtyBackends: map[BackendKey]struct{}{},
 		dirtyCertificates: map[mesh.Object]struct{}{}, dirtyProblems: map[mesh.Object]struct{}{},
 		hosts: map[string]*Host{}, backends: map[BackendKey]*mesh.Port{}, certificates: map[mesh.Object]*Certificate{},

@@ -80,7 +80,8 @@ type Changes struct {
 	Served       []ServedChange
 }
 
-// A ServedChange says whether the gateway serves an Ingress, whatever is wrong with it.
+// A ServedChange says whether the gateway serves an Ingress: it is of its class, and some of it acts. One that is gone is
+// not served.
 type ServedChange struct {
 	Ingress mesh.Object
 	Served  bool

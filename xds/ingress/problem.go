@@ -41,24 +41,35 @@ func (g *Gateway) keepCertificateProblem(o mesh.Object, next certificateProblem)
 	}
 }
 
-// flushServed tells which Ingresses the gateway began or ceased to serve: all that changed are among those whose problems
-// are to be computed.
+// flushServed tells of each Ingress whether the gateway serves it, when it comes and when that changes; all these are among
+// those whose problems are to be computed.
 func (g *Gateway) flushServed() []ServedChange {
 	var changes []ServedChange
 	for _, o := range slices.SortedFunc(maps.Keys(g.dirtyProblems), mesh.Object.Compare) {
 		i := g.ingresses[o]
-		_, was := g.served[o]
-		is := i != nil && g.serves(i)
-		if was == is {
+		was, known := g.served[o]
+		is := i != nil && g.serves(i) && g.heeds(i)
+		if o.Kind != Ingress || known == (i != nil) && was == is {
 			continue
 		}
 		changes = append(changes, ServedChange{Ingress: o, Served: is})
-		g.served[o] = struct{}{}
-		if !is {
+		g.served[o] = is
+		if i == nil {
 			delete(g.served, o)
 		}
 	}
 	return changes
+}
+
+// heeds reports whether the gateway does anything that an Ingress of its class says: older ones may have all its paths, or
+// the certificates of all its hosts if it has no paths.
+func (g *Gateway) heeds(i *ingress) bool {
+	if len(i.rules) == 0 {
+		return slices.ContainsFunc(i.tls, func(t tls) bool { return g.secretOf[t.host] == t.secret })
+	}
+	return slices.ContainsFunc(i.rules, func(r rule) bool {
+		return slices.ContainsFunc(g.hosts[r.host].all(), func(route Route) bool { return route.Ingress == i.object })
+	})
 }
 
 func (g *Gateway) flushProblems() []mesh.ProblemChange {

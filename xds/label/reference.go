@@ -58,6 +58,7 @@ The gateway serves Ingresses of its IngressClass, and those without a class unle
 - A percent sign that encodes nothing, and a Host that is none, get 400. All else is another path: a server to which /ADMIN or /admin;x is /admin
   too, and which is the backend of both, must guard it itself.
 - A backend that is not there answers 503, for its path alone.
+- An Ingress shows the gateway's address while the gateway does something that it says: not of another class, and not while older ones have all its paths.
 - The Service's labels about balancing, hashing, weights, timeouts, retries, breakers and tracing act; those about faults and bandwidth do not. No label
   is needed: an Ingress opens its backends at the gateway, and only there.
 - A certificate that is missing, malformed, not valid now or without its key is replaced by one of our own, for its hosts alone, and an Event says why.

@@ -1,11 +1,13 @@
 package report
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"log/slog"
 	"reflect"
+	"slices"
 	"sync"
 	"time"
 
@@ -23,27 +25,28 @@ import (
 // retryStatus is how long a status waits that could not be written.
 const retryStatus = 5 * time.Second
 
-// Statuses writes the gateway's address into the Ingresses that it serves, and takes it out of those that it serves no more,
-// while its replica leads. Others' Ingresses it never touches.
+// Statuses writes the gateway's address into the Ingresses that it serves, and takes it out of those that it does not,
+// while its replica leads. What another controller wrote into these it never touches: the API keeps who wrote a status.
 type Statuses struct {
 	client  kubernetes.Interface
 	current func(mesh.Object) *networkingv1.Ingress
+	manager string
 	log     *slog.Logger
 	queue   workqueue.TypedDelayingInterface[mesh.Object]
 
 	mu        sync.Mutex
 	leading   bool
 	addresses []networkingv1.IngressLoadBalancerIngress
-	// served has what is served, lost what was until now.
-	served map[mesh.Object]struct{}
-	lost   map[mesh.Object]struct{}
+	// served has the Ingresses of which it was told, until they are gone.
+	served map[mesh.Object]bool
 }
 
-// NewStatuses returns one that writes nothing yet. Current returns an Ingress as it is, or nil.
-func NewStatuses(client kubernetes.Interface, current func(mesh.Object) *networkingv1.Ingress, log *slog.Logger) *Statuses {
+// NewStatuses returns one that writes nothing yet. Manager is the name under which the API keeps what is written: another
+// gateway's must be another. Current returns an Ingress as the informer has it, or nil.
+func NewStatuses(client kubernetes.Interface, manager string, current func(mesh.Object) *networkingv1.Ingress, log *slog.Logger) *Statuses {
 	return &Statuses{
-		client: client, current: current, log: log, queue: workqueue.NewTypedDelayingQueue[mesh.Object](),
-		served: map[mesh.Object]struct{}{}, lost: map[mesh.Object]struct{}{},
+		client: client, current: current, manager: manager, log: log,
+		queue: workqueue.NewTypedDelayingQueue[mesh.Object](), served: map[mesh.Object]bool{},
 	}
 }
 
@@ -51,14 +54,17 @@ func NewStatuses(client kubernetes.Interface, current func(mesh.Object) *network
 func (s *Statuses) Served(o mesh.Object, served bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if served {
-		s.served[o] = struct{}{}
-		delete(s.lost, o)
-	} else {
-		delete(s.served, o)
-		s.lost[o] = struct{}{}
-	}
+	s.served[o] = served
 	s.queue.Add(o)
+}
+
+// Changed tells that the informer has an Ingress anew: what was decided before this replica saw its own last write is
+// decided again. It does not block.
+func (s *Statuses) Changed(o mesh.Object) {
+	// Two controllers that both serve an Ingress would else write in turns for ever.
+	if i := s.current(o); i == nil || len(shown(i)) == 0 || s.wrote(i) {
+		s.queue.Add(o)
+	}
 }
 
 // SetService tells of the gateway's Service; nil if there is none.
@@ -81,10 +87,8 @@ func (s *Statuses) SetLeading(leading bool) {
 }
 
 func (s *Statuses) queueAll() {
-	for _, objects := range []map[mesh.Object]struct{}{s.served, s.lost} {
-		for o := range objects {
-			s.queue.Add(o)
-		}
+	for o := range s.served {
+		s.queue.Add(o)
 	}
 }
 
@@ -107,40 +111,73 @@ func (s *Statuses) Run(ctx context.Context) error {
 
 // write brings the status of an Ingress to what it should be.
 func (s *Statuses) write(ctx context.Context, o mesh.Object) error {
-	want, mine := s.want(o)
 	current := s.current(o)
-	if !mine {
+	if current == nil {
+		s.forget(o)
 		return nil
 	}
-	if current != nil && !reflect.DeepEqual(current.Status.LoadBalancer.Ingress, want) && len(want)+len(current.Status.LoadBalancer.Ingress) > 0 {
-		// The list is replaced as a whole; an empty one is written, not left out.
-		if want == nil {
-			want = []networkingv1.IngressLoadBalancerIngress{}
-		}
-		patch, err := json.Marshal(map[string]any{"status": map[string]any{"loadBalancer": map[string]any{"ingress": want}}})
-		if err != nil {
-			return fmt.Errorf("status of %s: %w", o, err)
-		}
-		_, err = s.client.NetworkingV1().Ingresses(o.Namespace).Patch(ctx, o.Name, types.MergePatchType, patch, metav1.PatchOptions{}, "status")
-		if err != nil && !apierrors.IsNotFound(err) {
-			return fmt.Errorf("status of %s: %w", o, err)
-		}
-	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.lost, o)
+	served, told := s.served[o]
+	addresses, leading := s.addresses, s.leading
+	s.mu.Unlock()
+	switch {
+	case !told || !leading:
+		return nil
+	case served && !slices.Equal(shown(current), texts(addresses)):
+		return s.patch(ctx, o, addresses, "")
+	case !served && len(shown(current)) > 0 && s.wrote(current):
+		return s.patch(ctx, o, nil, current.ResourceVersion)
+	}
 	return nil
 }
 
-// want returns the addresses that an Ingress should have, if that is this replica's to say.
-func (s *Statuses) want(o mesh.Object) (addresses []networkingv1.IngressLoadBalancerIngress, mine bool) {
+// forget ends what is known of an Ingress that is gone. One that is served has come again meanwhile.
+func (s *Statuses) forget(o mesh.Object) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, served := s.served[o]; served {
-		return s.addresses, s.leading
+	if !s.served[o] {
+		delete(s.served, o)
 	}
-	_, lost := s.lost[o]
-	return nil, s.leading && lost
+}
+
+// patch replaces the addresses of an Ingress, if a version is given that one's alone: nobody else has written meanwhile.
+func (s *Statuses) patch(ctx context.Context, o mesh.Object, addresses []networkingv1.IngressLoadBalancerIngress, version string) error {
+	if addresses == nil {
+		addresses = []networkingv1.IngressLoadBalancerIngress{} // an empty list is written, not left out
+	}
+	content := map[string]any{"status": map[string]any{"loadBalancer": map[string]any{"ingress": addresses}}}
+	if version != "" {
+		content["metadata"] = map[string]any{"resourceVersion": version}
+	}
+	patch, err := json.Marshal(content)
+	if err != nil {
+		return fmt.Errorf("status of %s: %w", o, err)
+	}
+	options := metav1.PatchOptions{FieldManager: s.manager}
+	_, err = s.client.NetworkingV1().Ingresses(o.Namespace).Patch(ctx, o.Name, types.MergePatchType, patch, options, "status")
+	// After a conflict the informer tells of the newer version.
+	if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
+		return fmt.Errorf("status of %s: %w", o, err)
+	}
+	return nil
+}
+
+// wrote reports whether the addresses in a status are of this gateway's making, whichever replica wrote them, and when.
+func (s *Statuses) wrote(i *networkingv1.Ingress) bool {
+	return slices.ContainsFunc(i.ManagedFields, func(e metav1.ManagedFieldsEntry) bool {
+		return e.Manager == s.manager && e.Subresource == "status"
+	})
+}
+
+// shown is what kubectl get ingress shows as ADDRESS.
+func shown(i *networkingv1.Ingress) []string { return texts(i.Status.LoadBalancer.Ingress) }
+
+func texts(addresses []networkingv1.IngressLoadBalancerIngress) []string {
+	var list []string
+	for _, a := range addresses {
+		list = append(list, cmp.Or(a.IP, a.Hostname))
+	}
+	return list
 }
 
 // addressesOf is where clients reach a Service from outside of the cluster, or else inside.

@@ -30,14 +30,16 @@ type GatewayConfig struct {
 }
 
 // FollowIngresses makes the informers tell of what a gateway serves, too. It is to be called before the Watcher runs. Of
-// Secrets, only those of type kubernetes.io/tls are asked for.
-func (s *Source) FollowIngresses(client kubernetes.Interface) error {
+// Secrets, only those of type kubernetes.io/tls are asked for. Changed, if any, hears of each Ingress that is there anew or
+// gone, its status included, when [Source.Ingress] has it; it must not block.
+func (s *Source) FollowIngresses(client kubernetes.Interface, changed func(mesh.Object)) error {
 	tls := fields.OneTermEqualSelector("type", string(corev1.SecretTypeTLS)).String()
 	secrets := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTransform(stripSecret),
 		informers.WithTweakListOptions(func(o *metav1.ListOptions) { o.FieldSelector = tls }))
 	ingresses := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTransform(stripIngress))
 	s.more = append(s.more, secrets, ingresses)
 	return errors.Join(
+		tellOf(ingress.Ingress, ingresses.Networking().V1().Ingresses().Informer(), changed),
 		s.follow(ingress.Ingress, ingresses.Networking().V1().Ingresses().Informer(), func(m model, o any) {
 			m.gateway.SetIngress(o.(*networkingv1.Ingress))
 		}),
@@ -50,7 +52,27 @@ func (s *Source) FollowIngresses(client kubernetes.Interface) error {
 	)
 }
 
-// FollowService tells of one Service, whenever it changes; of nil when it is gone. It is to be called before the Watcher runs.
+// tellOf tells which objects of a kind changed.
+func tellOf(kind string, informer cache.SharedIndexInformer, changed func(mesh.Object)) error {
+	if changed == nil {
+		return nil
+	}
+	tell := func(o any) {
+		if name, err := cache.DeletionHandlingObjectToName(o); err == nil {
+			changed(mesh.Object{Kind: kind, Namespace: name.Namespace, Name: name.Name})
+		}
+	}
+	_, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
+		AddFunc: tell, UpdateFunc: func(_, o any) { tell(o) }, DeleteFunc: tell,
+	})
+	if err != nil {
+		return fmt.Errorf("watch %s: %w", kind, err)
+	}
+	return nil
+}
+
+// FollowService tells of one Service, whenever it changes; of nil when it is gone. It is to be called before the Watcher runs,
+// which waits until the Service is told, if there is one.
 func (s *Source) FollowService(client kubernetes.Interface, namespace, name string, tell func(*corev1.Service)) error {
 	one := fields.OneTermEqualSelector("metadata.name", name).String()
 	factory := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithNamespace(namespace),
@@ -61,12 +83,13 @@ func (s *Source) FollowService(client kubernetes.Interface, namespace, name stri
 			tell(service)
 		}
 	}
-	_, err := factory.Core().V1().Services().Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{
+	registration, err := factory.Core().V1().Services().Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{
 		AddFunc: set, UpdateFunc: func(_, o any) { set(o) }, DeleteFunc: func(any) { tell(nil) },
 	})
 	if err != nil {
 		return fmt.Errorf("watch Service %s/%s: %w", namespace, name, err)
 	}
+	s.synced = append(s.synced, registration.HasSyncedChecker())
 	return nil
 }
 
@@ -92,7 +115,7 @@ func stripSecret(object any) (any, error) {
 	}}, nil
 }
 
-// stripIngress keeps the specification and the annotations that are read.
+// stripIngress keeps the specification, the annotations that are read, and whose the status is.
 func stripIngress(object any) (any, error) {
 	i, ok := object.(*networkingv1.Ingress)
 	if !ok {
@@ -102,6 +125,11 @@ func stripIngress(object any) (any, error) {
 	for key, value := range i.Annotations {
 		if label.IsIngressAnnotation(key) || key == ingress.ClassAnnotation {
 			metav1.SetMetaDataAnnotation(&kept.ObjectMeta, key, value)
+		}
+	}
+	for _, e := range i.ManagedFields {
+		if e.Subresource == "status" {
+			kept.ManagedFields = append(kept.ManagedFields, metav1.ManagedFieldsEntry{Manager: e.Manager, Subresource: e.Subresource})
 		}
 	}
 	return kept, nil

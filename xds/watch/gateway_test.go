@@ -23,7 +23,7 @@ func (g gateways) Publish(u envoy.Update, applied func(Applied)) { g.updates <- 
 func withGateway(t *testing.T, g gateways, served chan string) func(*cluster) {
 	return func(c *cluster) {
 		c.gateway = func(source *Source, translator *envoy.Translator) *GatewayConfig {
-			if err := source.FollowIngresses(c.objects); err != nil {
+			if err := source.FollowIngresses(c.objects, nil); err != nil {
 				t.Fatal(err)
 			}
 			resources, err := envoy.NewGateway(translator, envoy.GatewayConfig{HTTPPort: 8080, HTTPSPort: 8443, Fallback: ingress.Pair{Chain: []byte("c"), Key: []byte("k")}})

@@ -123,7 +123,7 @@ func gateway(c config, source *watch.Source, client kubernetes.Interface, status
 		return nil, nil
 	}
 	err := errors.Join(
-		source.FollowIngresses(client),
+		source.FollowIngresses(client, statuses.Changed),
 		source.FollowService(client, c.namespace, c.gateway.service, statuses.SetService),
 	)
 	if err != nil {

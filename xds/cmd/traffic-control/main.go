@@ -85,7 +85,7 @@ func control(ctx context.Context, c config, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	statuses := report.NewStatuses(client, source.Ingress, log)
+	statuses := report.NewStatuses(client, c.gateway.model.Controller, source.Ingress, log)
 	reporter := report.New(report.Config{
 		Client: client, Namespace: c.namespace, Identity: replica, Reference: source.Reference, Logger: log,
 		OnLeading: statuses.SetLeading,
