@@ -33,6 +33,8 @@ type Statuses struct {
 	manager string
 	log     *slog.Logger
 	queue   workqueue.TypedDelayingInterface[mesh.Object]
+	// over has the version of each Ingress over which Run wrote last.
+	over map[mesh.Object]string
 
 	mu        sync.Mutex
 	leading   bool
@@ -46,7 +48,7 @@ type Statuses struct {
 func NewStatuses(client kubernetes.Interface, manager string, current func(mesh.Object) *networkingv1.Ingress, log *slog.Logger) *Statuses {
 	return &Statuses{
 		client: client, current: current, manager: manager, log: log,
-		queue: workqueue.NewTypedDelayingQueue[mesh.Object](), served: map[mesh.Object]bool{},
+		queue: workqueue.NewTypedDelayingQueue[mesh.Object](), over: map[mesh.Object]string{}, served: map[mesh.Object]bool{},
 	}
 }
 
@@ -116,6 +118,9 @@ func (s *Statuses) write(ctx context.Context, o mesh.Object) error {
 		s.forget(o)
 		return nil
 	}
+	if version, written := s.over[o]; written && version == current.ResourceVersion {
+		return nil // Changed tells when the informer has what was written
+	}
 	s.mu.Lock()
 	served, told := s.served[o]
 	addresses, leading := s.addresses, s.leading
@@ -124,15 +129,16 @@ func (s *Statuses) write(ctx context.Context, o mesh.Object) error {
 	case !told || !leading:
 		return nil
 	case served && !slices.Equal(shown(current), texts(addresses)):
-		return s.patch(ctx, o, addresses, "")
+		return s.patch(ctx, o, addresses, current.ResourceVersion, false)
 	case !served && len(shown(current)) > 0 && s.wrote(current):
-		return s.patch(ctx, o, nil, current.ResourceVersion)
+		return s.patch(ctx, o, nil, current.ResourceVersion, true)
 	}
 	return nil
 }
 
 // forget ends what is known of an Ingress that is gone. One that is served has come again meanwhile.
 func (s *Statuses) forget(o mesh.Object) {
+	delete(s.over, o)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.served[o] {
@@ -140,13 +146,13 @@ func (s *Statuses) forget(o mesh.Object) {
 	}
 }
 
-// patch replaces the addresses of an Ingress, if a version is given that one's alone: nobody else has written meanwhile.
-func (s *Statuses) patch(ctx context.Context, o mesh.Object, addresses []networkingv1.IngressLoadBalancerIngress, version string) error {
+// patch replaces the addresses of an Ingress that had this version; if exactly, only when nobody else has written since.
+func (s *Statuses) patch(ctx context.Context, o mesh.Object, addresses []networkingv1.IngressLoadBalancerIngress, version string, exactly bool) error {
 	if addresses == nil {
 		addresses = []networkingv1.IngressLoadBalancerIngress{} // an empty list is written, not left out
 	}
 	content := map[string]any{"status": map[string]any{"loadBalancer": map[string]any{"ingress": addresses}}}
-	if version != "" {
+	if exactly {
 		content["metadata"] = map[string]any{"resourceVersion": version}
 	}
 	patch, err := json.Marshal(content)
@@ -155,8 +161,11 @@ func (s *Statuses) patch(ctx context.Context, o mesh.Object, addresses []network
 	}
 	options := metav1.PatchOptions{FieldManager: s.manager}
 	_, err = s.client.NetworkingV1().Ingresses(o.Namespace).Patch(ctx, o.Name, types.MergePatchType, patch, options, "status")
-	// After a conflict the informer tells of the newer version.
-	if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
+	switch {
+	case err == nil:
+		s.over[o] = version
+	case apierrors.IsNotFound(err), apierrors.IsConflict(err): // Changed tells what there is now
+	default:
 		return fmt.Errorf("status of %s: %w", o, err)
 	}
 	return nil

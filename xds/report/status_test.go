@@ -2,6 +2,7 @@ package report
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
@@ -30,9 +31,10 @@ type shelf struct {
 	*Statuses
 	client *fake.Clientset
 
-	mu     sync.Mutex
-	cached map[string]*networkingv1.Ingress
-	writes int
+	mu       sync.Mutex
+	cached   map[string]*networkingv1.Ingress
+	versions int
+	writes   int
 	// during, if any, is called while a write is under way.
 	during func()
 }
@@ -78,6 +80,8 @@ func newShelf(t *testing.T, ingresses ...*networkingv1.Ingress) *shelf {
 // hear lets the informer have an Ingress as it is now.
 func (s *shelf) hear(i *networkingv1.Ingress) {
 	s.mu.Lock()
+	s.versions++
+	i.ResourceVersion = fmt.Sprint(s.versions)
 	s.cached[i.Name] = i
 	s.mu.Unlock()
 	s.Changed(named(i.Name))
@@ -119,7 +123,7 @@ func named(name string) mesh.Object {
 
 // showing is an Ingress with an address that somebody wrote.
 func showing(name, address, by string) *networkingv1.Ingress {
-	i := &networkingv1.Ingress{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name, ResourceVersion: "1"}}
+	i := &networkingv1.Ingress{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name}}
 	if address != "" {
 		i.Status.LoadBalancer.Ingress = []networkingv1.IngressLoadBalancerIngress{{IP: address}}
 		i.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: by, Subresource: "status"}}
@@ -204,6 +208,22 @@ func TestStatusThatAnotherWrites(t *testing.T) {
 	s.want(t, map[string]string{"shared": "192.0.2.9"})
 	s.SetLeading(true)
 	s.want(t, map[string]string{"shared": address})
+}
+
+// TestStatusIsWrittenOnce: until the informer has what was written, nothing is written again.
+func TestStatusIsWrittenOnce(t *testing.T) {
+	s := newShelf(t, showing("a", "", ""), showing("b", "", ""))
+	s.SetLeading(true)
+	s.Served(named("a"), true)
+	s.want(t, map[string]string{"a": address})
+	s.Changed(named("a"))
+	s.Served(named("b"), true) // which comes after
+	s.want(t, map[string]string{"b": address})
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.writes != 2 {
+		t.Errorf("%d writes for two Ingresses", s.writes)
+	}
 }
 
 // TestForgottenStatuses: Ingresses come and go, as those of ACME do, and no replica may grow with them.
