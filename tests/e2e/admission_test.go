@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 	corev1 "k8s.io/api/core/v1"
@@ -35,17 +36,8 @@ func TestOthersNeverReachTheWebhook(t *testing.T) {
 // webhookCalls is the number of calls that the API server made to our webhooks that change pods.
 func webhookCalls(t *testing.T, client kubernetes.Interface) int {
 	t.Helper()
-	text, err := client.Discovery().RESTClient().Get().AbsPath("/metrics").DoRaw(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	parser := expfmt.NewTextParser(model.UTF8Validation)
-	families, err := parser.TextToMetricFamilies(strings.NewReader(string(text)))
-	if err != nil {
-		t.Fatal(err)
-	}
 	calls := 0
-	for _, metric := range families["apiserver_admission_webhook_request_total"].GetMetric() {
+	for _, metric := range apiMetrics(t, client)["apiserver_admission_webhook_request_total"].GetMetric() {
 		labels := map[string]string{}
 		for _, l := range metric.GetLabel() {
 			labels[l.GetName()] = l.GetValue()
@@ -55,6 +47,21 @@ func webhookCalls(t *testing.T, client kubernetes.Interface) int {
 		}
 	}
 	return calls
+}
+
+// apiMetrics is what the API server counts.
+func apiMetrics(t *testing.T, client kubernetes.Interface) map[string]*dto.MetricFamily {
+	t.Helper()
+	text, err := client.Discovery().RESTClient().Get().AbsPath("/metrics").DoRaw(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	parser := expfmt.NewTextParser(model.UTF8Validation)
+	families, err := parser.TextToMetricFamilies(strings.NewReader(string(text)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return families
 }
 
 func createPod(t *testing.T, client kubernetes.Interface, namespace, name string, labels map[string]string) {

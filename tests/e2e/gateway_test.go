@@ -55,6 +55,7 @@ func TestGatewayRestarts(t *testing.T) {
 			})
 			g.gone(t, "traffic-control", 0)
 			since := time.Now()
+			g.kubectl(t, "patch", "ingress", "-n", gatewayNamespace, "left", "--type=merge", "-p", `{"spec":{"ingressClassName":"others"}}`)
 			// The new replica waits for its first configuration: those that have one go on.
 			g.kubectl(t, "rollout", "restart", "-n", "traffic-system", "deployment/traffic-ingress")
 			time.Sleep(time.Until(since.Add(*away)))
@@ -62,7 +63,17 @@ func TestGatewayRestarts(t *testing.T) {
 			g.kubectl(t, "rollout", "status", "-n", "traffic-system", "deployment/traffic-ingress", "--timeout=2m")
 			g.gone(t, "traffic-ingress", 2)
 		})
+		eventually(t, "", func() string { return g.shown(t, "left") })
+		if g.shown(t, "echo") == "" {
+			t.Error("the Ingress that stayed shows no address")
+		}
 	})
+}
+
+// shown is where an Ingress is served, as its status says.
+func (g *gatewayLoad) shown(t *testing.T, ingress string) string {
+	t.Helper()
+	return g.kubectl(t, "get", "ingress", "-n", gatewayNamespace, ingress, "-o", "jsonpath={.status.loadBalancer.ingress[*].ip}")
 }
 
 // A gatewayLoad is where requests go, and who sends them.
@@ -221,4 +232,12 @@ metadata: {name: echo}
 spec:
   ingressClassName: traffic-manager
   rules: [{host: ` + gatewayHost + `, http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: echo, port: {number: 80}}}}]}}]
+---
+# It goes to another class while no control plane runs.
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: left}
+spec:
+  ingressClassName: traffic-manager
+  rules: [{host: left.example.com, http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: echo, port: {number: 80}}}}]}}]
 `
