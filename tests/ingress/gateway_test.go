@@ -3,11 +3,9 @@ package ingress
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"log/slog"
 	"net"
-	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -40,6 +38,7 @@ const (
 
 	gatewayAddress = "10.244.7.2"
 	serverAddress  = "10.244.7.1"
+	statsPort      = "8900"
 
 	controller = "kubernetes-traffic-manager/ingress"
 	patience   = 20 * time.Second
@@ -56,6 +55,12 @@ type gateway struct {
 	resources       *envoy.Gateway
 	fallback        ingress.Pair
 	log             *injected.Output
+	// folder stands for the volumes of Envoy's container.
+	folder string
+	// adjustBootstrap changes the chart's.
+	adjustBootstrap func(string) string
+	// complaint is what Envoy may complain of.
+	complaint string
 	// problems is what Ingresses were told.
 	problems map[mesh.Object]string
 
@@ -77,6 +82,14 @@ func (tokens) Authenticate(_ context.Context, token string) (serve.Identity, err
 // start runs a gateway that serves nothing yet.
 func start(t testing.TB, adjust ...func(*ingress.Config, *envoy.GatewayConfig)) *gateway {
 	t.Helper()
+	g := newGateway(t, adjust...)
+	g.run()
+	return g
+}
+
+// newGateway is a gateway before Envoy and the control plane run.
+func newGateway(t testing.TB, adjust ...func(*ingress.Config, *envoy.GatewayConfig)) *gateway {
+	t.Helper()
 	g := &gateway{t: t, log: &injected.Output{}, problems: map[mesh.Object]string{}, now: time.Now()}
 	g.inside, g.outside = injected.Network(t, gatewayAddress, serverAddress)
 	chain, key := newPair(t, time.Hour, "fallback.invalid")
@@ -94,16 +107,20 @@ func start(t testing.TB, adjust ...func(*ingress.Config, *envoy.GatewayConfig)) 
 		t.Fatal(err)
 	}
 	g.mesh, g.model = mesh.New(mesh.Config{}), ingress.New(model)
+	return g
+}
+
+func (g *gateway) run() {
+	g.t.Helper()
 	g.startEnvoy(g.startControl())
 	g.publish()
 	g.eventually("the gateway listens", func() error {
-		c, err := g.dial(t.Context(), "127.0.0.1:8080")
+		c, err := g.dial(g.t.Context(), "127.0.0.1:8080")
 		if err == nil {
 			c.Close()
 		}
 		return err
 	})
-	return g
 }
 
 // startControl runs the control plane beside Envoy, and returns its address and the file of who vouches for it.
@@ -142,20 +159,23 @@ func (g *gateway) startControl() (address, ca string) {
 // startEnvoy runs Envoy until the test ends, which fails if Envoy refused or complained of anything.
 func (g *gateway) startEnvoy(control, ca string) {
 	g.t.Helper()
-	dir := g.t.TempDir()
-	path := filepath.Join(dir, "envoy.json")
-	if err := os.WriteFile(path, bootstrap(g.t, control, ca, dir), 0o600); err != nil {
+	dir, err := os.MkdirTemp("", "gw") // the admin socket's path is short
+	if err != nil {
 		g.t.Fatal(err)
 	}
-	command := exec.Command(binary, "--config-path", path, "--disable-hot-restart", "--concurrency", "2", "--log-level", "warning",
+	g.folder = dir
+	command := exec.Command(binary, "--config-path", g.files(control, ca), "--disable-hot-restart", "--concurrency", "2", "--log-level", "warning",
 		"--drain-time-s", "30", "--file-flush-interval-msec", "10")
 	command.Stdout, command.Stderr, command.SysProcAttr = g.log, g.log, &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	injected.Inside(g.t, g.inside, command.Start)
 	g.t.Cleanup(func() {
 		_ = command.Process.Kill()
 		_ = command.Wait()
+		os.RemoveAll(dir)
 		for _, line := range regexp.MustCompile(`(?m)^\[.*\]\[(warning|error|critical)\].*$`).FindAllString(g.log.String(), -1) {
-			g.t.Errorf("Envoy complains: %s", line)
+			if g.complaint == "" || !strings.Contains(line, g.complaint) {
+				g.t.Errorf("Envoy complains: %s", line)
+			}
 		}
 		g.mu.Lock()
 		defer g.mu.Unlock()
@@ -165,87 +185,37 @@ func (g *gateway) startEnvoy(control, ca string) {
 	})
 }
 
-// edgeOf is the chart's bootstrap, of which the limits are taken.
-func edgeOf(t testing.TB, dir string) (edge map[string]any) {
-	t.Helper()
+// files writes what the chart gives the gateway's Envoy, with what the kubelet puts in, and returns the bootstrap's path.
+func (g *gateway) files(control, ca string) string {
+	g.t.Helper()
 	files, err := inject.GatewayFiles()
 	if err != nil {
-		t.Fatal(err)
+		g.t.Fatal(err)
 	}
-	values := strings.NewReplacer("$(MEMORY_LIMIT)", "1073741824", "/run/traffic/", dir+"/")
-	if err := json.Unmarshal([]byte(values.Replace(files["ingress-bootstrap.json"])), &edge); err != nil {
-		t.Fatal(err)
-	}
-	return edge
-}
-
-// bootstrap is what a gateway must have: its node id, the way to the control plane, its token, and the edge's limits.
-func bootstrap(t testing.TB, control, ca, dir string) []byte {
-	t.Helper()
-	type object = map[string]any
-	at := netip.MustParseAddrPort(control)
-	typed := func(name string, fields object) object {
-		fields["@type"] = "type.googleapis.com/" + name
-		return fields
-	}
-	token := filepath.Join(dir, "token.json")
-	secret := object{"resources": []object{typed("envoy.extensions.transport_sockets.tls.v3.Secret", object{
-		"name": "token", "generic_secret": object{"secret": object{"inline_string": "Bearer the-gateway's"}},
-	})}}
-	text, err := json.Marshal(secret)
+	authority, err := os.ReadFile(ca)
 	if err != nil {
-		t.Fatal(err)
+		g.t.Fatal(err)
 	}
-	if err := os.WriteFile(token, text, 0o600); err != nil {
-		t.Fatal(err)
+	_, port, err := net.SplitHostPort(control)
+	if err != nil {
+		g.t.Fatal(err)
 	}
-	source := object{"ads": object{}, "resource_api_version": "V3"}
-	injector := typed("envoy.extensions.filters.http.credential_injector.v3.CredentialInjector", object{
-		"overwrite": true,
-		"credential": object{"name": "token", "typed_config": typed("envoy.extensions.http.injected_credentials.generic.v3.Generic", object{
-			"header": "authorization",
-			"credential": object{"name": "token", "sds_config": object{
-				"path_config_source": object{"path": token}, "resource_api_version": "V3", "initial_fetch_timeout": "0s",
-			}},
-		})},
-	})
-	edge := edgeOf(t, dir)
-	config := object{
-		"node": object{"id": serve.GatewayNodeID, "cluster": serve.GatewayNodeID},
-		"dynamic_resources": object{
-			"lds_config": source, "cds_config": source,
-			"ads_config": object{
-				"api_type": "DELTA_GRPC", "transport_api_version": "V3", "set_node_on_first_message_only": true,
-				"grpc_services": []object{{"envoy_grpc": object{"cluster_name": "traffic-control"}}},
-			},
-		},
-		"overload_manager": edge["overload_manager"], "layered_runtime": edge["layered_runtime"],
-		"static_resources": object{"clusters": []object{{
-			"name": "traffic-control", "type": "STATIC", "connect_timeout": "1s",
-			"load_assignment": object{"cluster_name": "traffic-control", "endpoints": []object{{"lb_endpoints": []object{{
-				"endpoint": object{"address": object{"socket_address": object{"address": at.Addr().String(), "port_value": at.Port()}}},
-			}}}}},
-			"typed_extension_protocol_options": object{"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": typed(
-				"envoy.extensions.upstreams.http.v3.HttpProtocolOptions", object{
-					"explicit_http_config": object{"http2_protocol_options": object{}},
-					"http_filters": []object{
-						{"name": "token", "typed_config": injector},
-						{"name": "codec", "typed_config": typed("envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec", object{})},
-					},
-				})},
-			"transport_socket": object{"name": "tls", "typed_config": typed("envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext", object{
-				"sni": "localhost",
-				"common_tls_context": object{
-					"tls_params":         object{"tls_minimum_protocol_version": "TLSv1_3", "tls_maximum_protocol_version": "TLSv1_3"},
-					"validation_context": object{"trusted_ca": object{"filename": ca}},
-				},
-			})},
-		}}},
+	values := strings.NewReplacer("$(CONTROL_HOST)", "localhost", "$(CONTROL_PORT)", port, "$(CONTROL_FAMILY)", "V4_ONLY",
+		"$(MEMORY_LIMIT)", fmt.Sprint(1<<30), "$(POD_IP)", gatewayAddress, "$(STATS_PORT)", statsPort,
+		"/run/traffic/", g.folder+"/", "/var/run/secrets/kubernetes.io/serviceaccount/", g.folder+"/")
+	bootstrap := values.Replace(files["ingress-bootstrap.json"])
+	if g.adjustBootstrap != nil {
+		bootstrap = g.adjustBootstrap(bootstrap)
 	}
-	if text, err = json.Marshal(config); err != nil {
-		t.Fatal(err)
+	for name, text := range map[string]string{
+		"envoy.json": bootstrap, "token": "the-gateway's", "ca.crt": string(authority),
+		"token-sds.json": values.Replace(files["ingress-token-sds.json"]), "ca-sds.json": values.Replace(files["ingress-ca-sds.json"]),
+	} {
+		if err := os.WriteFile(filepath.Join(g.folder, name), []byte(text), 0o600); err != nil {
+			g.t.Fatal(err)
+		}
 	}
-	return text
+	return filepath.Join(g.folder, "envoy.json")
 }
 
 // apply reads Kubernetes objects as kubectl would, tells the control plane of them, and waits until Envoy has what follows.
@@ -302,15 +272,35 @@ func (g *gateway) certificate(name string, hosts ...string) {
 
 func (g *gateway) secret(name string, chain, key []byte) {
 	g.t.Helper()
-	g.model.SetSecret(&corev1.Secret{
+	g.model.SetSecret(secretOf(name, chain, key))
+	g.publish()
+}
+
+func secretOf(name string, chain, key []byte) *corev1.Secret {
+	return &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name},
 		Data:       map[string][]byte{corev1.TLSCertKey: chain, corev1.TLSPrivateKeyKey: key},
-	})
-	g.publish()
+	}
 }
 
 // publish waits until Envoy has taken all that changed.
 func (g *gateway) publish() {
+	g.t.Helper()
+	update := g.flush()
+	done := make(chan serve.Applied, 1)
+	g.server.PublishGateway(update, func(a serve.Applied) { done <- a })
+	select {
+	case a := <-done:
+		if a.Rejected+a.Late+a.Gone > 0 {
+			g.t.Errorf("applied: %+v", a)
+		}
+	case <-time.After(patience):
+		g.t.Fatal("an update is not answered")
+	}
+}
+
+// flush returns what changed.
+func (g *gateway) flush() envoy.Update {
 	g.t.Helper()
 	changes := g.model.Flush(g.now, g.mesh, g.mesh.Flush().Services)
 	update, failures := g.resources.Apply(changes)
@@ -324,16 +314,7 @@ func (g *gateway) publish() {
 		}
 		g.problems[c.Object] = strings.Join(words, "\n")
 	}
-	done := make(chan serve.Applied, 1)
-	g.server.PublishGateway(update, func(a serve.Applied) { done <- a })
-	select {
-	case a := <-done:
-		if a.Rejected+a.Late+a.Gone > 0 {
-			g.t.Errorf("applied: %+v", a)
-		}
-	case <-time.After(patience):
-		g.t.Fatal("an update is not answered")
-	}
+	return update
 }
 
 // told returns the problems of an Ingress.

@@ -75,7 +75,8 @@ func (t *Translator) tcpProxy(p mesh.Port) *tcpv3.TcpProxy {
 }
 
 // connectionManager is the same for every setting of a port but its being HTTP: what labels set is in the route. It
-// changes of a request only what it must.
+// changes of a request only what it must. It has no InternalAddressConfig, so that no address is trusted to steer the proxy
+// by x-envoy- headers: an empty one would trust all private ones.
 func (t *Translator) connectionManager(p mesh.Port) *hcmv3.HttpConnectionManager {
 	tracing := t.reports(p)
 	return &hcmv3.HttpConnectionManager{
@@ -104,8 +105,6 @@ func (t *Translator) connectionManager(p mesh.Port) *hcmv3.HttpConnectionManager
 		// The server decides whether it wants the body.
 		Proxy_100Continue:          true,
 		ServerHeaderTransformation: hcmv3.HttpConnectionManager_PASS_THROUGH,
-		// No address is trusted to steer the proxy by x-envoy- headers.
-		InternalAddressConfig: &hcmv3.HttpConnectionManager_InternalAddressConfig{},
 	}
 }
 

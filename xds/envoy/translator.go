@@ -12,6 +12,7 @@ import (
 	resourcev3 "github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/kubernetes-traffic-manager/traffic/xds/label"
 	"github.com/kubernetes-traffic-manager/traffic/xds/mesh"
@@ -144,12 +145,15 @@ func clusterName(p mesh.Port) string {
 	return fmt.Sprintf("%d|%s|%s.outbound", p.Number, p.Owner.Namespace, name)
 }
 
-// ads is where proxies get endpoints and routes from. Envoy identifies a subscription by these bytes, so they must never
-// change: with others, a live listener or cluster subscribes anew and waits for an answer that it already had.
+// ads is where proxies get endpoints, routes and secrets from. They wait for the first without an end: by default a proxy that
+// lost the control plane between a listener and its routes would answer 404 after 15 seconds, and say that it is ready.
+// Envoy identifies a subscription by these bytes, so they must never change: with others, a live listener or cluster
+// subscribes anew and waits for an answer that it already had.
 func ads() *corev3.ConfigSource {
 	return &corev3.ConfigSource{
 		ResourceApiVersion:    corev3.ApiVersion_V3,
 		ConfigSourceSpecifier: &corev3.ConfigSource_Ads{Ads: &corev3.AggregatedConfigSource{}},
+		InitialFetchTimeout:   durationpb.New(0),
 	}
 }
 
