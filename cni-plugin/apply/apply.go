@@ -75,6 +75,21 @@ func ValidateName(name string) error {
 	return fmt.Errorf("backend %q: must be one of %s", name, strings.Join(Names(), ", "))
 }
 
+// RemoveOthers takes out the rules that back ends other than b wrote, from when
+// the node was configured differently. It reports what may be left.
+func (h Host) RemoveOthers(b Backend, netns ns.NetNS) error {
+	var errs []error
+	for _, other := range h.backends() {
+		if other.Name() == b.Name() {
+			continue
+		}
+		if err := other.Remove(netns); !errors.Is(err, errNotInstalled) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // In opens the network namespace at path and calls do with it and the back end
 // of that name. Auto is the first back end whose probe succeeds in there.
 func (h Host) In(path, name string, do func(Backend, ns.NetNS) error) (err error) {

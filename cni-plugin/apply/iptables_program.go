@@ -25,6 +25,9 @@ const (
 	patience = 30 * time.Second
 )
 
+// errNotInstalled says that the node does not have a program.
+var errNotInstalled = errors.New("not installed on this node")
+
 // usualFolders is where iptables is when it is not in PATH: runtimes start
 // plugins with what they like, and an image has a PATH of its own.
 var usualFolders = []string{"/usr/sbin", "/sbin", "/usr/local/sbin", "/usr/bin", "/bin", "/run/current-system/sw/bin"}
@@ -38,7 +41,7 @@ func (b Iptables) find(f family) (string, error) {
 	}
 	path, ok := lookup(f.program)
 	if !ok {
-		return "", fmt.Errorf("neither %s nor %s is installed on this node; install its package iptables, or choose another back end", want, f.program)
+		return "", fmt.Errorf("%w: neither %s nor %s is there; install its package iptables, or choose another back end", errNotInstalled, want, f.program)
 	}
 	// Several programs are one, which may be called by its own name: it tells the mode.
 	binary, err := filepath.EvalSymlinks(path)
@@ -50,7 +53,7 @@ func (b Iptables) find(f family) (string, error) {
 		mode = ModeNFT
 	}
 	if mode != b.Mode {
-		return "", fmt.Errorf("%s is of mode %s, and %s is not installed on this node", path, mode, want)
+		return "", fmt.Errorf("%w: %s is of mode %s, and there is no %s", errNotInstalled, path, mode, want)
 	}
 	return path, nil
 }

@@ -91,7 +91,7 @@ func TestMissingProgram(t *testing.T) {
 	defer func() { usualFolders = usual }()
 	for _, mode := range []Mode{ModeNFT, ModeLegacy} {
 		_, err := Iptables{Mode: mode}.find(families[0])
-		if err == nil || !strings.Contains(err.Error(), "neither iptables-"+string(mode)+" nor iptables is installed on this node") {
+		if err == nil || !strings.Contains(err.Error(), "not installed on this node: neither iptables-"+string(mode)+" nor iptables is there") {
 			t.Errorf("%s: %v", mode, err)
 		}
 	}

@@ -20,6 +20,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/containernetworking/plugins/pkg/ns"
 	"github.com/fsnotify/fsnotify"
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
@@ -70,8 +71,9 @@ type Agent struct {
 
 // New makes an agent of a valid configuration.
 func New(c Config, client kubernetes.Interface, log *slog.Logger) *Agent {
-	host := apply.Host{}
+	host := apply.Host{Root: c.HostRoot}
 	a := newAgent(c, client, log, host.In, host.Resolve)
+	a.repairer.removeOthers = host.RemoveOthers
 	a.reports = plugin.ReportSocket
 	return a
 }
@@ -93,12 +95,12 @@ func newAgent(c Config, client kubernetes.Interface, log *slog.Logger, in inFunc
 		now:      time.Now,
 		installer: &installer{
 			confDir: c.ConfDir, binDir: c.BinDir, source: c.Plugin,
-			configured: c.Backend, strictStatus: c.StrictStatus, resolve: resolve,
+			configured: c.Backend, strictStatus: c.StrictStatus, resolve: resolve, boot: bootID(),
 			contest: newContest(),
 			metrics: m, log: log,
 		},
 		repairer: &repairer{
-			in: in, cacheDir: c.CacheDir, netnsDir: c.NetnsDir,
+			in: in, removeOthers: func(apply.Backend, ns.NetNS) error { return nil }, cacheDir: c.CacheDir, netnsDir: c.NetnsDir,
 			connect: connectProbe{
 				service: c.Service, target: connectTarget, node: nodeReference(c.NodeName),
 				reporter: tell, metrics: m, log: log,

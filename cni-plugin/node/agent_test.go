@@ -34,7 +34,7 @@ func TestKeepsInstalled(t *testing.T) {
 	list := n.conflist("10-net.conflist", bridge)
 	n.awaitReady()
 	installed := snapshot(t, n.config.ConfDir)
-	if want := `{"type":"traffic-cni","capabilities":{"io.kubernetes.cri.pod-annotations":true},"backend":"nftables"}`; !strings.Contains(installed["10-net.conflist"], want) {
+	if want := `{"type":"traffic-cni","capabilities":{"io.kubernetes.cri.pod-annotations":true},"backend":"nftables","boot":"` + bootID() + `"}`; !strings.Contains(installed["10-net.conflist"], want) {
 		t.Errorf("no entry with the back end that works:\n%s", installed["10-net.conflist"])
 	}
 	binary := filepath.Join(n.config.BinDir, plugin.Type)

@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"github.com/containernetworking/cni/libcni"
+
+	"github.com/kubernetes-traffic-manager/traffic/cni-plugin/plugin"
 )
 
 // derivedSuffix ends the names of conflists that are ours altogether: those made
@@ -47,7 +49,7 @@ func planInstall(dir string, entry []byte) ([]change, error) {
 	if strings.HasSuffix(active, ".conflist") {
 		want, err = insert(data, entry)
 	} else {
-		target = strings.TrimSuffix(active, filepath.Ext(active)) + derivedSuffix
+		target = derivedFrom(active)
 		have, _ = os.ReadFile(target) // what cannot be read is written anew
 		want, err = derive(data, entry)
 	}
@@ -70,6 +72,36 @@ func planInstall(dir string, entry []byte) ([]change, error) {
 		}
 	}
 	return changes, err
+}
+
+func derivedFrom(conf string) string {
+	return strings.TrimSuffix(conf, filepath.Ext(conf)) + derivedSuffix
+}
+
+// chainedEntry is our entry in the configuration that runtimes use.
+func chainedEntry(dir string) (plugin.Entry, error) {
+	var entry plugin.Entry
+	path, err := activeFile(dir)
+	if err != nil {
+		return entry, err
+	}
+	if !strings.HasSuffix(path, ".conflist") {
+		path = derivedFrom(path)
+	}
+	list, err := os.ReadFile(path)
+	if err != nil {
+		return entry, err
+	}
+	plugins, err := scan(list)
+	if err != nil {
+		return entry, fmt.Errorf("%s: %w", path, err)
+	}
+	for _, p := range plugins {
+		if p.ours {
+			return entry, json.Unmarshal(list[p.start:p.end], &entry)
+		}
+	}
+	return entry, fmt.Errorf("%s: has no entry of ours", path)
 }
 
 // planUninstall lists what must change for the folder to hold nothing of ours,

@@ -27,6 +27,7 @@ type Config struct {
 	BinDir    string               // of the container runtime: CNI plugins
 	CacheDir  string               // of libcni; its results/ maps pods to network namespaces
 	NetnsDir  string               // where network namespaces are mounted
+	HostRoot  string               // the node's file system, for back ends that run its programs; empty for this program's own
 	Plugin    string               // the binary to install
 	Backend   string               // one of apply.Names
 	// StrictStatus lets the whole node be NotReady when pods cannot be redirected.
@@ -52,6 +53,7 @@ func ParseFlags(args []string, usage io.Writer) (Config, error) {
 	f.StringVar(&c.BinDir, "cni-bin-dir", "/opt/cni/bin", "CNI plugin folder of the container runtime")
 	f.StringVar(&c.CacheDir, "cni-cache-dir", "/var/lib/cni", "cache folder of libcni")
 	f.StringVar(&c.NetnsDir, "netns-dir", "/run/netns", "folder of mounted network namespaces")
+	f.StringVar(&c.HostRoot, "host-root", "", "folder with the node's file system, whose iptables is run where nftables does not do; empty for this program's own")
 	f.StringVar(&c.Plugin, "plugin", besideExecutable(plugin.Type), "plugin binary to install")
 	f.StringVar(&c.Backend, "backend", apply.Auto, "how rules are written: "+strings.Join(apply.Names(), ", "))
 	f.BoolVar(&c.StrictStatus, "strict-status", false, "let the node be NotReady when pods cannot be redirected")
@@ -90,6 +92,7 @@ func (c Config) Validate() error {
 	} {
 		require(filepath.IsAbs(dir[1]), "--%s %q: must be an absolute path", dir[0], dir[1])
 	}
+	require(c.HostRoot == "" || filepath.IsAbs(c.HostRoot), "--host-root %q: must be an absolute path", c.HostRoot)
 	require(c.Plugin != "", "--plugin is required")
 	if err := apply.ValidateName(c.Backend); err != nil {
 		errs = append(errs, fmt.Errorf("--%w", err))

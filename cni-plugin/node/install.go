@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
+	"github.com/kubernetes-traffic-manager/traffic/cni-plugin/apply"
 	"github.com/kubernetes-traffic-manager/traffic/cni-plugin/plugin"
 )
 
@@ -18,6 +21,7 @@ type installer struct {
 	configured      string // back end, perhaps auto
 	strictStatus    bool
 	resolve         func(backend string) (string, error)
+	boot            string // id of the node's boot
 	metrics         *metrics
 	log             *slog.Logger
 
@@ -40,7 +44,11 @@ func (i *installer) pass(now time.Time) (rewritten bool, err error) {
 	if err := i.keepBinary(); err != nil {
 		return false, err
 	}
-	entry, err := json.Marshal(plugin.NewEntry(i.backend, i.strictStatus))
+	ours := plugin.NewEntry(i.backend, i.strictStatus)
+	if i.configured == apply.Auto {
+		ours.Boot = i.boot
+	}
+	entry, err := json.Marshal(ours)
 	if err != nil {
 		return false, err
 	}
@@ -85,14 +93,45 @@ func (i *installer) findBackend() error {
 	if i.backend != "" {
 		return nil
 	}
-	backend, err := i.resolve(i.configured)
+	backend, err := i.recordedBackend()
+	recorded := err == nil
+	if !recorded {
+		i.log.Debug("no record of how redirect rules are written", "error", err)
+		backend, err = i.resolve(i.configured)
+	}
 	if err != nil {
 		return fmt.Errorf("pods cannot be redirected on this node: %w", err)
 	}
 	i.backend = backend
 	i.metrics.backend.WithLabelValues(backend).Set(1)
-	i.log.Info("found how to write redirect rules", "backend", backend, "configured", i.configured)
+	i.log.Info("found how to write redirect rules", "backend", backend, "configured", i.configured, "recorded", recorded, "boot", i.boot)
 	return nil
+}
+
+// recordedBackend is what an agent of this boot found before, if it still works:
+// running pods have its rules, and a second look might find another.
+func (i *installer) recordedBackend() (string, error) {
+	if i.configured != apply.Auto {
+		return "", errors.New("it is configured")
+	}
+	entry, err := chainedEntry(i.confDir)
+	switch {
+	case err != nil:
+		return "", err
+	case entry.Boot != i.boot || entry.Backend == apply.Auto:
+		return "", errors.New("it was found in another boot of the node")
+	}
+	return i.resolve(entry.Backend)
+}
+
+// bootID is the kernel's name for the time since the node started; empty if it
+// has none.
+func bootID() string {
+	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(id))
 }
 
 // carryOut makes the changes of a plan, and plans again when another program

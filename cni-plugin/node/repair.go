@@ -25,7 +25,10 @@ type inFunc func(netnsPath, backend string, do func(apply.Backend, ns.NetNS) err
 
 // repairer compares pods with their redirect specs and mends what differs.
 type repairer struct {
-	in       inFunc
+	in inFunc
+	// removeOthers is apply.Host's RemoveOthers.
+	removeOthers func(apply.Backend, ns.NetNS) error
+
 	cacheDir string
 	netnsDir string
 	reporter
@@ -127,6 +130,7 @@ func (r *repairer) sandbox(pod *corev1.Pod, s sandbox, spec redirect.Spec, backe
 	if err != nil {
 		return err
 	}
+	log := r.log.With("namespace", pod.Namespace, "pod", pod.Name, "sandbox", s.containerID)
 	var difference error
 	err = r.in(path, backend, func(b apply.Backend, netns ns.NetNS) error {
 		err := b.Check(netns, spec)
@@ -135,9 +139,14 @@ func (r *repairer) sandbox(pod *corev1.Pod, s sandbox, spec redirect.Spec, backe
 			return err
 		}
 		difference = err
-		return b.Apply(netns, spec)
+		if err := b.Apply(netns, spec); err != nil {
+			return err
+		}
+		if err := r.removeOthers(b, netns); err != nil {
+			log.Warn("rules of another back end may be left in a pod", "backend", backend, "error", err)
+		}
+		return nil
 	})
-	log := r.log.With("namespace", pod.Namespace, "pod", pod.Name, "sandbox", s.containerID)
 	switch {
 	case errors.Is(err, apply.ErrGone):
 		log.Debug("sandbox is gone", "error", err)

@@ -25,6 +25,9 @@ type Entry struct {
 	Capabilities map[string]bool `json:"capabilities"`
 	// Backend is one of apply.Names; empty is apply.Auto.
 	Backend string `json:"backend,omitempty"`
+	// Boot is the id of the node's boot in which Backend was found to work; empty
+	// if nobody had to look for it.
+	Boot string `json:"boot,omitempty"`
 	// StrictStatus lets STATUS fail when pods cannot be redirected.
 	StrictStatus bool `json:"strictStatus,omitempty"`
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -67,6 +68,33 @@ func TestMissedPodIsRepaired(t *testing.T) {
 	w.startPod(config, client, "web-1", next)
 	if err := (apply.Nftables{}).Check(next, plain); err != nil {
 		t.Errorf("the next pod: %v", err)
+	}
+}
+
+// A node whose back end is changed keeps its pods redirected, by the new one
+// alone: what the old one left would go on excluding what is excluded no more.
+func TestBackendIsChanged(t *testing.T) {
+	for i, backend := range backends {
+		t.Run("to "+backend, func(t *testing.T) {
+			config, client := oneNode(t), fake.NewClientset()
+			config.Backend, config.HostRoot = backend, "/"
+			w := newServedWorld(t, dualStack)
+			before := slices.Concat(backends[:i], backends[i+1:])
+			for _, old := range before {
+				newRuntime(t, "1.1.0", path(w.pod), encode(t, excludingAll), plugin.NewEntry(old, false)).mustAdd(t)
+			}
+			w.startPod(config, client, "web-0", w.pod) // which no plugin redirects yet
+			startAgent(t, config, client)
+			awaitEvent(t, client, "shop", "web-0", "RedirectRepaired")
+			awaitMetric(t, config.Listen, `traffic_node_backend{backend="`+backend+`"} 1`)
+			w.step = "repaired by " + backend
+			w.try(dualStack, plainCells)
+			for _, old := range before {
+				if newRuntime(t, "1.1.0", path(w.pod), encode(t, excludingAll), plugin.NewEntry(old, false)).check() == nil {
+					t.Errorf("the rules of %s are still there", old)
+				}
+			}
+		})
 	}
 }
 

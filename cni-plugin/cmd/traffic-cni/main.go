@@ -18,6 +18,11 @@ func main() {
 }
 
 func run() int {
+	// Nobody else need wait for iptables in a pod, nor it for others.
+	if err := os.Setenv(apply.LockVariable, apply.LockFile); err != nil {
+		fmt.Fprintln(os.Stderr, "traffic-cni:", err)
+		return 1
+	}
 	host := apply.Host{}
 	p := plugin.Plugin{
 		Stdout: os.Stdout, In: host.In, Resolve: host.Resolve,

@@ -17,6 +17,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/klog/v2"
 
+	"github.com/kubernetes-traffic-manager/traffic/cni-plugin/apply"
 	"github.com/kubernetes-traffic-manager/traffic/cni-plugin/node"
 )
 
@@ -34,6 +35,10 @@ func run(args []string) int {
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "traffic-node:", err)
 		return 2
+	}
+	if err := os.Setenv(apply.LockVariable, apply.LockFile); err != nil {
+		fmt.Fprintln(os.Stderr, "traffic-node:", err)
+		return 1
 	}
 	log := slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: config.LogLevel}))
 	klog.SetSlogLogger(log)
