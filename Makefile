@@ -26,6 +26,7 @@ check: lint unit
 # One package at a time, because they share the machine's ports; four tests, which wait more than they compute.
 test: check up ## Everything: check, then every test on real parts, the cluster included (needs root)
 	@$(CLUSTER) zipkin
+	@$(CLUSTER) pebble
 	go test -p 1 -parallel 4 -count=1 -timeout 60m -v ./tests/...
 
 bench: up ## Benchmarks: pod start, admission, redirect, control plane, label to last proxy, what Envoy costs
@@ -44,16 +45,18 @@ up: cluster images ## Start a local Kubernetes with cert-manager and the product
 	  -f tests/cluster/values.yaml -f $(LOCAL)/images.yaml
 
 demo: up ## Watch the story of the product, command by command
+	@$(CLUSTER) pebble
 	go run ./tests/e2e/cmd/demo
 
 down: ## Stop the local cluster and leave nothing behind but .local
 	$(if $(wildcard $(CLUSTER)),$(CLUSTER) down)
 
-fuzz: ## Run every fuzz target for FUZZTIME (60s)
+fuzz: ## Run every fuzz target for FUZZTIME (60s), and let an API server judge 5,000 pods
 	@for f in $$(git grep -lE '^func Fuzz' -- '*_test.go'); do \
 	  for t in $$(sed -nE 's/^func (Fuzz[A-Za-z0-9_]*).*/\1/p' $$f); do \
 	    (cd $$(dirname $$f) && go test -run '^$$' -fuzz "^$$t$$" -fuzztime $(FUZZTIME) .) || exit 1; \
 	  done; done
+	go test -count=1 -run '^TestAdmission$$/^validity$$' -rapid.checks 5000 ./tests/admission
 
 generate: ## Rewrite goldens and generated files from what the code does: read the diff
 	go test ./webhook/inject ./webhook/admit ./cni-plugin/redirect ./xds ./xds/label ./tests/chart -update

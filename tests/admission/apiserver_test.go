@@ -30,7 +30,7 @@ const (
 )
 
 // apiServer starts etcd and an API server on loopback, and returns a client with all rights. Warnings go to the collector.
-func apiServer(t *testing.T, warnings *collector) kubernetes.Interface {
+func apiServer(t testing.TB, warnings *collector) kubernetes.Interface {
 	t.Helper()
 	dir := t.TempDir()
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
@@ -73,7 +73,7 @@ func apiServer(t *testing.T, warnings *collector) kubernetes.Interface {
 }
 
 // start runs a program until the test ends.
-func start(t *testing.T, name string, args ...string) {
+func start(t testing.TB, name string, args ...string) {
 	t.Helper()
 	command := exec.Command(filepath.Join(programs, name), args...)
 	var output bytes.Buffer
@@ -91,7 +91,7 @@ func start(t *testing.T, name string, args ...string) {
 	})
 }
 
-func freeAddress(t *testing.T) string {
+func freeAddress(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -102,7 +102,7 @@ func freeAddress(t *testing.T) string {
 }
 
 // eventually tries until there is no error.
-func eventually(t *testing.T, what string, try func(context.Context) error) {
+func eventually(t testing.TB, what string, try func(context.Context) error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()

@@ -61,7 +61,7 @@ type cluster struct {
 	webhook         *httptest.Server
 }
 
-func newCluster(t *testing.T) *cluster {
+func newCluster(t testing.TB) *cluster {
 	t.Helper()
 	c := &cluster{calls: &collector{}, warnings: &collector{}}
 	var injector *inject.Injector
@@ -103,7 +103,7 @@ func newCluster(t *testing.T) *cluster {
 }
 
 // register gives the API server the entries of the chart, with the test's webhook as their target.
-func (c *cluster) register(t *testing.T) {
+func (c *cluster) register(t testing.TB) {
 	t.Helper()
 	r := admit.Registration{Namespace: "traffic-system", CertManagerNamespace: "cert-manager", CopyWorkloadLabel: true}
 	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.webhook.Certificate().Raw})
@@ -136,7 +136,7 @@ func (c *cluster) register(t *testing.T) {
 var spec = corev1.PodSpec{Containers: []corev1.Container{{Name: "app", Image: "app"}}}
 
 // must fails the test on an error.
-func (c *cluster) must(t *testing.T) func(any, error) {
+func (c *cluster) must(t testing.TB) func(any, error) {
 	return func(_ any, err error) {
 		t.Helper()
 		if err != nil {

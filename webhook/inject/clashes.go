@@ -46,6 +46,26 @@ func (c Config) containerClashes(p *pod, container container) []string {
 	return found
 }
 
+// maxAnnotations is how many bytes Kubernetes takes of all annotations of an object, their keys included.
+const maxAnnotations = 256 << 10
+
+// tooLong says that there is no room for the sidecar's annotations.
+func tooLong(have, more map[string]string) string {
+	rest, ours := 0, 0
+	for key, value := range have {
+		if _, replaced := more[key]; !replaced {
+			rest += len(key) + len(value)
+		}
+	}
+	for key, value := range more {
+		ours += len(key) + len(value)
+	}
+	if rest+ours <= maxAnnotations {
+		return ""
+	}
+	return fmt.Sprintf("the annotations have %d bytes, and of the %d that Kubernetes allows the sidecar's need %d: shorten them", rest, maxAnnotations, ours)
+}
+
 func (s *securityContext) user() *int64 {
 	if s == nil {
 		return nil

@@ -8,6 +8,7 @@ package inject
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -124,14 +125,18 @@ func (i *Injector) pod(p *pod, raw []byte) (Result, error) {
 	}
 	injected := isInjected(p)
 	if found := i.config.clashes(p, injected); len(found) > 0 {
-		return Result{Outcome: Refused, Refusal: "cannot inject Envoy: " + strings.Join(found, "; ") +
-			"; or label the pod " + label.EnabledKey + "=false"}, nil
+		return refused(found...), nil
 	}
 	if injected {
 		ops, err := toFront(p, raw)
 		return Result{Outcome: AlreadyInjected, Patch: ops}, err
 	}
 	return i.add(p)
+}
+
+func refused(reasons ...string) Result {
+	return Result{Outcome: Refused, Refusal: "cannot inject Envoy: " + strings.Join(reasons, "; ") +
+		"; or label the pod " + label.EnabledKey + "=false"}
 }
 
 // Template says what the person who opted a workload in should know about its pod template: that its pods will not be
@@ -156,6 +161,13 @@ func (i *Injector) Template(raw []byte) ([]string, error) {
 	}
 	if injected {
 		return nil, nil
+	}
+	annotations, _, err := i.annotationsOf(p)
+	if err != nil {
+		return nil, err
+	}
+	if clash := tooLong(p.Metadata.Annotations, annotations); clash != "" {
+		return []string{"its pods will be refused: " + clash}, nil
 	}
 	return i.doubts(p), nil
 }
@@ -196,16 +208,14 @@ func isInjected(p *pod) bool {
 
 // add is the patch of a pod that has nothing of ours.
 func (i *Injector) add(p *pod) (Result, error) {
-	spec, warnings := exclude(i.config.redirectSpec(), p.Metadata.Annotations)
-	encoded, err := redirect.Encode(spec)
+	annotations, warnings, err := i.annotationsOf(p)
 	if err != nil {
 		return Result{}, err
 	}
-	warnings = slices.Concat(warnings, unread(p.Metadata.Annotations), i.doubts(p))
-	annotations := map[string]string{redirect.Annotation: encoded, ServiceAnnotation: p.Metadata.service()}
-	for key, value := range i.annotations {
-		annotations[key] = value
+	if clash := tooLong(p.Metadata.Annotations, annotations); clash != "" {
+		return refused(clash), nil
 	}
+	warnings = slices.Concat(warnings, unread(p.Metadata.Annotations), i.doubts(p))
 	containers := i.containers
 	if p.Spec.Resources != nil {
 		containers = i.lean
@@ -217,6 +227,18 @@ func (i *Injector) add(p *pod) (Result, error) {
 	ops = append(ops, first(patch.Of("spec", "initContainers"), p.Spec.InitContainers == nil, containers)...)
 	ops = append(ops, last(patch.Of("spec", "volumes"), p.Spec.Volumes == nil, i.volumes)...)
 	return Result{Outcome: Injected, Patch: ops, Warnings: warnings}, nil
+}
+
+// annotationsOf are what a pod gets. The warnings are about those of its own that say what is redirected.
+func (i *Injector) annotationsOf(p *pod) (annotations map[string]string, warnings []string, err error) {
+	spec, warnings := exclude(i.config.redirectSpec(), p.Metadata.Annotations)
+	encoded, err := redirect.Encode(spec)
+	if err != nil {
+		return nil, nil, err
+	}
+	annotations = maps.Clone(i.annotations)
+	annotations[redirect.Annotation], annotations[ServiceAnnotation] = encoded, p.Metadata.service()
+	return annotations, warnings, nil
 }
 
 // doubts are what an injected pod may be worse off with.

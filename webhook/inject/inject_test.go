@@ -272,3 +272,34 @@ func TestNotAPod(t *testing.T) {
 		}
 	}
 }
+
+// TestAnnotationsThatDoNotFit: Kubernetes takes 256 KiB of all annotations; a pod that has as many is refused with that reason,
+// and not by the API server with one that names nothing of the sidecar.
+func TestAnnotationsThatDoNotFit(t *testing.T) {
+	i := newInjector(t, testConfig(t))
+	pod := func(bytes int) []byte {
+		return []byte(`{"metadata":{"name":"p","annotations":{"k":"` + strings.Repeat("x", bytes-1) + `"}},"spec":{"containers":[{"name":"app"}]}}`)
+	}
+	result, err := i.Pod(pod(1))
+	if err != nil || result.Outcome != Injected {
+		t.Fatalf("%+v, %v", result, err)
+	}
+	var p corev1.Pod
+	if err := json.Unmarshal(patched(t, pod(1), result.Patch), &p); err != nil {
+		t.Fatal(err)
+	}
+	ours := -1
+	for key, value := range p.Annotations {
+		ours += len(key) + len(value)
+	}
+	for bytes, want := range map[int]Outcome{maxAnnotations - ours: Injected, maxAnnotations - ours + 1: Refused, maxAnnotations: Refused} {
+		result, err := i.Pod(pod(bytes))
+		if err != nil || result.Outcome != want {
+			t.Errorf("%d bytes: %s %.200s, %v, want %s", bytes, result.Outcome, result.Refusal, err, want)
+		}
+		template, err := i.Template(pod(bytes))
+		if told := len(template) > 0 && strings.Contains(template[0], "shorten them"); err != nil || told != (want == Refused) {
+			t.Errorf("a template of %d bytes: %q, %v", bytes, template, err)
+		}
+	}
+}

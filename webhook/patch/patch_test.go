@@ -2,7 +2,9 @@ package patch
 
 import (
 	"encoding/json"
+	"maps"
 	"testing"
+	"unicode/utf8"
 
 	jsonpatch "github.com/evanphx/json-patch/v5"
 	"github.com/go-json-experiment/json/jsontext"
@@ -65,4 +67,64 @@ func TestPathsAreValues(t *testing.T) {
 	if first.String() != "/a/b/c/x" || second.String() != "/a/b/c/y" {
 		t.Errorf("%s, %s", first, second)
 	}
+}
+
+// FuzzSet: whatever the names and values are, an object of strings has those that were wanted afterwards, and its others.
+func FuzzSet(f *testing.F) {
+	f.Add("a/b", "1", "a~1b", "2", true)
+	f.Add("~", "\"", "", "\u2028\x00", false)
+	f.Add("-", "same", "-", "same", true)
+	f.Fuzz(func(t *testing.T, name, value, wanted, wantedValue string, there bool) {
+		if !utf8.ValidString(name) || !utf8.ValidString(value) {
+			return // no JSON has it
+		}
+		var have map[string]string
+		if there {
+			have = map[string]string{name: value}
+		}
+		object := "m" + wanted
+		ops, err := Set(Of(object), have, map[string]string{wanted: wantedValue})
+		if !utf8.ValidString(wanted) || !utf8.ValidString(wantedValue) {
+			return // an error, or nothing worse
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		document := map[string]map[string]string{}
+		if there {
+			document[object] = have
+		}
+		got := applied(t, document, ops)
+		want := map[string]string{}
+		maps.Copy(want, have)
+		want[wanted] = wantedValue
+		if diff := cmp.Diff(want, got[object]); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
+// applied is the document after the operations.
+func applied[T any](t *testing.T, document T, ops []Operation) (after T) {
+	raw, err := json.Marshal(document)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(ops) > 0 {
+		text, err := Marshal(ops)
+		if err != nil {
+			t.Fatal(err)
+		}
+		patch, err := jsonpatch.DecodePatch(text)
+		if err != nil {
+			t.Fatalf("%v: %s", err, text)
+		}
+		if raw, err = patch.Apply(raw); err != nil {
+			t.Fatalf("%v: %s", err, text)
+		}
+	}
+	if err := json.Unmarshal(raw, &after); err != nil {
+		t.Fatal(err)
+	}
+	return after
 }
