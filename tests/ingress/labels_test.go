@@ -4,9 +4,11 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -197,5 +199,55 @@ func TestWebSocket(t *testing.T) {
 	fmt.Fprint(secure, "ping")
 	if _, err := io.ReadFull(secure, buffer[:4]); err != nil || string(buffer[:4]) != "ping" {
 		t.Errorf("echo %q, %v", buffer[:4], err)
+	}
+}
+
+// TestIdleConnections: the gateway leaves a connection to a server before the server does, however they speak, or a request
+// is lost that is sent in that moment. Gunicorn is the first to close, after two seconds.
+func TestIdleConnections(t *testing.T) {
+	t.Parallel()
+	g := start(t)
+	kept := make(chan time.Duration, 3)
+	for _, protocol := range []string{"http", "http2", "https"} {
+		var idle atomic.Int64
+		server := httptest.NewUnstartedServer(mirror(protocol))
+		server.Listener = g.listen(g.outside, serverAddress+":0")
+		server.EnableHTTP2 = true
+		server.Config.Protocols = new(http.Protocols)
+		server.Config.Protocols.SetHTTP1(true)
+		server.Config.Protocols.SetHTTP2(true)
+		server.Config.Protocols.SetUnencryptedHTTP2(true)
+		server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+			switch state {
+			case http.StateIdle:
+				idle.Store(time.Now().UnixNano())
+			case http.StateClosed:
+				kept <- time.Since(time.Unix(0, idle.Load()))
+			}
+		}
+		if protocol == "https" {
+			server.StartTLS()
+		} else {
+			server.Start()
+		}
+		t.Cleanup(server.Close)
+		g.serviceAt(protocol, mustPort(t, server.Listener))
+		g.set([]byte(annotated(rules(protocol, 1, protocol+"|P|/|"+protocol), "traffic.ingress/backend-protocol", protocol)))
+	}
+	g.publish()
+	for _, protocol := range []string{"http", "http2", "https"} {
+		if got := g.get("http://" + protocol + "/").outcome(); got != protocol {
+			t.Errorf("%s: %s", protocol, got)
+		}
+	}
+	for range 3 {
+		select {
+		case d := <-kept:
+			if d < time.Second || d > 1900*time.Millisecond {
+				t.Errorf("a silent connection is kept for %v", d)
+			}
+		case <-time.After(5 * time.Second):
+			t.Fatal("a silent connection is kept for 5 seconds and more")
+		}
 	}
 }
