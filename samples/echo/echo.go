@@ -23,8 +23,8 @@ const maxBytes = 16 << 30
 //	bytes=1024 answer with so many bytes
 //	id=name    count the request under this name; /count?id=name tells how many there were
 //
-// /headers answers with the headers that arrived. Every answer names the pod, in the header X-Echo-Pod, and how many
-// bytes the request had.
+// /headers answers with the first line and the headers that arrived. Every answer names the pod, in the header X-Echo-Pod,
+// and how many bytes the request had.
 type echo struct {
 	pod    string
 	delay  time.Duration // before each answer, unless the request asks for another
@@ -45,6 +45,7 @@ func (e *echo) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "/count":
 		fmt.Fprintln(w, e.count(r.FormValue("id"), 0))
 	case "/headers":
+		fmt.Fprintf(w, "%s %s %s\nHost: %s\n", r.Method, r.URL.Path, r.Proto, r.Host) //nolint:gosec // G705: plain text
 		for _, name := range slices.Sorted(maps.Keys(r.Header)) {
 			for _, value := range r.Header[name] {
 				fmt.Fprintf(w, "%s: %s\n", name, value) //nolint:gosec // G705: plain text

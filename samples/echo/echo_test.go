@@ -28,6 +28,7 @@ func TestEcho(t *testing.T) {
 		{"/count?id=a", "", 200, "4\n"},
 		{"/count?id=b", "", 200, "0\n"},
 		{"/?bytes=3", "", 200, "\x00\x00\x00"},
+		{"/headers", "", 200, "POST /headers HTTP/1.1\nHost: 127.0.0.1:"},
 		{"/headers", "", 200, "X-Test: yes\n"},
 		{"/?status=99", "", 400, "status=99: expected 200 to 599"},
 		{"/?status=600", "", 400, `status="600": expected an integer from 0 to 599`},
