@@ -21,6 +21,7 @@ func run() int {
 	}
 	config.Screen = &terminal.Screen{Out: os.Stdout, Color: os.Getenv("NO_COLOR") == "" && isTerminal(os.Stdout)}
 	config.Namespace, config.Keep = "demo", true
+	fmt.Print(first)
 	audience := &audience{}
 	audience.watch(func() { testscript.RunT(audience, config.Params("samples/bookinfo/demo.txtar")) })
 	if audience.failed {
@@ -31,6 +32,12 @@ func run() int {
 	return 0
 }
 
+const first = `
+What follows is typed into the local cluster, and checked: one label opts a client in, labels open ports and weigh versions
+under load, and a gateway brings the page outside, over https. It takes a minute or two, and begins by emptying the namespace
+demo, where an earlier one may have left its pods.
+`
+
 const next = `
 What to try next, in the namespace demo that this leaves behind (another make demo starts it afresh):
   export KUBECONFIG=$PWD/.local/kubeconfig PATH=$PWD/.local/bin:$PATH
@@ -39,7 +46,8 @@ What to try next, in the namespace demo that this leaves behind (another make de
   kubectl label service reviews traffic.port.9080=http --overwrite
   kubectl exec deploy/client -c client -- curl -s http://reviews:9080/reviews/0
   kubectl label service reviews traffic.prot.9080=http                the answer to a slip of the pen
-  kubectl port-forward service/productpage 9080:9080                  the page, at http://localhost:9080/productpage
+  kubectl get ingress page                                            with its ADDRESS for demo.example.com in /etc/hosts, the page
+                                                                      is at https://demo.example.com/productpage in a browser
   make down                                                           stops the cluster
 `
 
