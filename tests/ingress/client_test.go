@@ -16,6 +16,7 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -131,6 +132,25 @@ func (g *gateway) get(url string, headers ...string) answer {
 		g.t.Fatalf("%s: %v", url, err)
 	}
 	return a
+}
+
+// statistic returns a counter or gauge of Envoy.
+func (g *gateway) statistic(name string) string {
+	g.t.Helper()
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(g.folder, "admin.sock"))
+	}}}
+	response, err := client.Get("http://admin/stats?filter=^" + name + "$")
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	_, value, found := strings.Cut(strings.TrimSpace(string(text)), name+": ")
+	if err != nil || !found {
+		g.t.Fatalf("no statistic %s: %q, %v", name, text, err)
+	}
+	return value
 }
 
 // ask sends a request; a header Host replaces that of the URL.

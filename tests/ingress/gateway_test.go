@@ -55,6 +55,7 @@ type gateway struct {
 	resources       *envoy.Gateway
 	fallback        ingress.Pair
 	log             *injected.Output
+	envoy           *os.Process
 	// folder stands for the volumes of Envoy's container.
 	folder string
 	// adjustBootstrap changes the chart's.
@@ -168,6 +169,7 @@ func (g *gateway) startEnvoy(control, ca string) {
 		"--drain-time-s", "30", "--file-flush-interval-msec", "10")
 	command.Stdout, command.Stderr, command.SysProcAttr = g.log, g.log, &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	injected.Inside(g.t, g.inside, command.Start)
+	g.envoy = command.Process
 	g.t.Cleanup(func() {
 		_ = command.Process.Kill()
 		_ = command.Wait()

@@ -41,6 +41,8 @@ func TestCertificates(t *testing.T) {
 	g.certificate("a", "a.example")
 	g.certificate("b", "b.example", "c.example")
 	g.certificate("wild", "*.wild.example")
+	g.certificate("deep", "*.deep.wild.example")
+	g.certificate("exact", "exact.wild.example")
 	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		t.Fatal(err)
@@ -54,8 +56,9 @@ func TestCertificates(t *testing.T) {
 	chain, key = signedPair(t, p384, time.Hour, "p384.example")
 	g.secret("p384", chain, key)
 	g.apply(secured(rules("web", 1, "a.example|P|/|web", "b.example|P|/|web", "plain.example|P|/|web", "x.wild.example|P|/|web", "*.wild.example|P|/any|web",
+		"*.deep.wild.example|P|/|web", "exact.wild.example|P|/|web",
 		"rsa.example|P|/|web", "p384.example|P|/|web", "-|P|/all|web"),
-		"a|a.example", "b|b.example,c.example", "wild|*.wild.example", "rsa|rsa.example", "p384|p384.example"))
+		"a|a.example", "b|b.example,c.example", "wild|*.wild.example", "deep|*.deep.wild.example", "exact|exact.wild.example", "rsa|rsa.example", "p384|p384.example"))
 	for _, test := range []struct{ url, want, shown string }{
 		{"https://a.example/", "web", "a.example"},
 		{"https://A.example/", "web", "a.example"},
@@ -64,6 +67,10 @@ func TestCertificates(t *testing.T) {
 		{"https://c.example/", "404", "b.example c.example"},
 		{"https://x.wild.example/", "web", "*.wild.example"},
 		{"https://y.wild.example/any", "web", "*.wild.example"},
+		{"https://Y.Wild.Example/any", "web", "*.wild.example"},
+		{"https://exact.wild.example/", "web", "exact.wild.example"},
+		{"https://y.deep.wild.example/", "web", "*.deep.wild.example"},
+		{"https://deep.wild.example/any", "web", "*.wild.example"},
 		{"https://y.wild.example/", "404", "*.wild.example"},
 		{"https://z.y.wild.example/any", "421", "*.wild.example"},
 		{"https://rsa.example/", "web", "rsa.example"},
@@ -80,7 +87,7 @@ func TestCertificates(t *testing.T) {
 			t.Errorf("%s is answered by %s with the certificate of %q, want %s with %q", test.url, got, a.shown, test.want, test.shown)
 		}
 	}
-	for _, host := range []string{"plain.example", "nobody.example"} {
+	for _, host := range []string{"plain.example", "nobody.example", "wild.example", "xwild.example", "a.example.nobody"} {
 		if a, err := ask(g.client(nil), "https://"+host+"/"); err == nil {
 			t.Errorf("%s gets the certificate of %q", host, a.shown)
 		}
@@ -224,6 +231,29 @@ func TestSecretReplaced(t *testing.T) {
 		}
 		r.Body.Close()
 		client.CloseIdleConnections()
+	}
+}
+
+// TestHostsOfACertificate: one host more, or one less, drains no connection to the others of the same certificate.
+func TestHostsOfACertificate(t *testing.T) {
+	t.Parallel()
+	g := start(t)
+	g.service("web")
+	g.certificate("a", "a.example", "b.example")
+	g.apply(secured(rules("web", 1, "a.example|P|/|web"), "a|a.example"))
+	g.apply(secured(rules("b", 2, "b.example|P|/|web"), "a|b.example"))
+	if got := g.get("https://b.example/").outcome(); got != "web" {
+		t.Errorf("the new host answers %s", got)
+	}
+	if got := g.statistic("listener_manager.total_filter_chains_draining"); got != "0" {
+		t.Errorf("a new host drains %s filter chains", got)
+	}
+	g.remove("b")
+	if a, err := ask(g.client(nil), "https://b.example/"); err == nil {
+		t.Errorf("the host that is gone answers %s", a.outcome())
+	}
+	if got := g.statistic("listener_manager.total_filter_chains_draining"); got != "0" {
+		t.Errorf("a host that is gone drains %s filter chains", got)
 	}
 }
 

@@ -134,14 +134,22 @@ func (a *application) secureListener() {
 		TrafficDirection: corev3.TrafficDirection_INBOUND,
 		ListenerFilters:  append(slices.Clone(a.listenerFilters), inspector),
 	}
+	chains := map[string]string{}
 	for _, secret := range slices.SortedFunc(maps.Keys(a.certificates), mesh.Object.Compare) {
 		c := a.certificates[secret]
 		if len(c.Hosts) > 0 {
 			l.FilterChains = append(l.FilterChains, a.chain(c))
+			for _, host := range c.Hosts {
+				chains[host] = secureName(certificateName(secret))
+			}
 		}
 		if secret == a.config.DefaultCertificate {
-			l.DefaultFilterChain = a.newChain(certificateName(secret), defaultName, nil)
+			l.DefaultFilterChain = a.newChain(certificateName(secret), defaultName)
 		}
+	}
+	if l.FilterChainMatcher, err = serverNames(chains); err != nil {
+		a.fail(mesh.Object{}, secureListenerName, err)
+		return
 	}
 	if len(l.FilterChains) == 0 && l.DefaultFilterChain == nil {
 		a.remove(key)
@@ -154,12 +162,12 @@ func (a *application) secureListener() {
 func (a *application) chain(c *gatewayCertificate) *listenerv3.FilterChain {
 	if c.chain == nil {
 		name := certificateName(c.Secret)
-		c.chain = a.newChain(name, secureName(name), c.Hosts)
+		c.chain = a.newChain(name, secureName(name))
 	}
 	return c.chain
 }
 
-func (a *application) newChain(certificate, manager string, hosts []string) *listenerv3.FilterChain {
+func (a *application) newChain(certificate, manager string) *listenerv3.FilterChain {
 	config, err := pack(a.gatewayManager(manager))
 	if err != nil {
 		a.fail(mesh.Object{}, manager, err)
@@ -171,7 +179,8 @@ func (a *application) newChain(certificate, manager string, hosts []string) *lis
 		a.fail(mesh.Object{}, manager, err)
 		return nil
 	}
-	chain := &listenerv3.FilterChain{
+	return &listenerv3.FilterChain{
+		Name: manager,
 		Filters: []*listenerv3.Filter{{Name: manager, ConfigType: &listenerv3.Filter_ConfigDiscovery{
 			ConfigDiscovery: &corev3.ExtensionConfigSource{ConfigSource: ads(), TypeUrls: []string{config.GetTypeUrl()}},
 		}}},
@@ -180,10 +189,6 @@ func (a *application) newChain(certificate, manager string, hosts []string) *lis
 		},
 		TransportSocketConnectTimeout: durationpb.New(handshakeTimeout),
 	}
-	if len(hosts) > 0 {
-		chain.FilterChainMatch = &listenerv3.FilterChainMatch{ServerNames: hosts}
-	}
-	return chain
 }
 
 // tlsContext leaves to Envoy what nobody decided: TLS 1.2 and up, with ciphers that have forward secrecy and are
