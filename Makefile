@@ -54,7 +54,7 @@ down: ## Stop the local cluster and leave nothing behind but .local
 fuzz: ## Run every fuzz target for FUZZTIME (60s), and let an API server judge 5,000 pods
 	@for f in $$(git grep -lE '^func Fuzz' -- '*_test.go'); do \
 	  for t in $$(sed -nE 's/^func (Fuzz[A-Za-z0-9_]*).*/\1/p' $$f); do \
-	    (cd $$(dirname $$f) && go test -run '^$$' -fuzz "^$$t$$" -fuzztime $(FUZZTIME) .) || exit 1; \
+	    (cd $$(dirname $$f) && go test -run '^$$' -fuzz "^$$t$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 2s .) || exit 1; \
 	  done; done
 	go test -count=1 -run '^TestAdmission$$/^validity$$' -rapid.checks 5000 ./tests/admission
 

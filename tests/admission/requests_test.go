@@ -41,6 +41,8 @@ func TestAdmission(t *testing.T) {
 	t.Run("requests", c.whichRequestsAreSent)
 	t.Run("spellings", c.everySpelling)
 	t.Run("warnings", c.warningsReachTheTerminal)
+	t.Run("sidecars", c.sidecarsOfOthers)
+	t.Run("another webhook", c.anotherWebhook)
 	t.Run("validity", c.validPodsStayValid)
 	t.Run("away", c.webhookAway)
 }

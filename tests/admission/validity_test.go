@@ -3,6 +3,7 @@ package admission_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"regexp"
 	"slices"
 	"strings"
@@ -14,46 +15,65 @@ import (
 	"pgregory.net/rapid"
 )
 
+// What becomes of a pod that opts in.
+const (
+	neverValid = "never valid"
+	refused    = "refused"
+	letBe      = "let be"
+	injected   = "injected"
+)
+
 // validPodsStayValid: whatever pod is valid stays so when it opts in, or is refused by a name that its author can change; and it is
 // the same pod then, with our containers in front. The judge is the API server. -rapid.checks says how many are drawn.
 func (c *cluster) validPodsStayValid(t *testing.T) {
 	drawn := map[string]int{}
-	rapid.Check(t, func(t *rapid.T) { drawn[c.validStaysValid(t)]++ })
+	rapid.Check(t, func(t *rapid.T) {
+		p := drawPod(t)
+		plain, invalid := c.dryRun(p)
+		if invalid != nil {
+			plain = nil
+		}
+		became, err := c.optIn(plain, p)
+		if err != nil {
+			t.Fatalf("%v\n%s", err, text(p))
+		}
+		drawn[became]++
+	})
 	t.Logf("%v", drawn)
-	if drawn["injected"] == 0 || drawn["never valid"] == 0 {
+	if drawn[injected] == 0 || drawn[neverValid] == 0 {
 		t.Errorf("the pods that are drawn prove little: %v", drawn)
 	}
 }
 
-// validStaysValid says what became of a drawn pod.
-func (c *cluster) validStaysValid(t *rapid.T) string {
-	drawn := drawPod(t)
-	plain, invalid := c.dryRun(drawn)
-	drawn.Labels = map[string]string{"traffic.envoy.enabled": "true"}
-	injected, err := c.dryRun(drawn)
+// optIn labels a pod, and says what becomes of it: plain is what the API server makes of it without the label, nil if it is not
+// valid. The error says what should not be.
+func (c *cluster) optIn(plain, p *corev1.Pod) (became string, wrong error) {
+	labelled := p.DeepCopy()
+	labelled.Labels = map[string]string{"traffic.envoy.enabled": "true"}
+	got, err := c.dryRun(labelled)
 	switch {
 	case err != nil && strings.Contains(err.Error(), "failed calling webhook"):
-		t.Fatalf("the webhook has no answer: %v\n%s", err, text(drawn))
-	case invalid != nil:
-		return "never valid"
+		return "", fmt.Errorf("the webhook has no answer: %w", err)
+	case plain == nil:
+		return neverValid, nil
 	case err != nil && strings.Contains(err.Error(), "cannot inject Envoy: "):
-		return "refused"
+		return refused, nil
 	case err != nil:
-		t.Fatalf("it was valid: %v\n%s", err, text(drawn))
+		return "", fmt.Errorf("it was valid: %w", err)
 	}
-	rest, ours := apart(injected)
+	rest, ours := apart(got)
 	want := wanted(plain)
 	if !slices.Equal(ours, want) {
-		t.Fatalf("the containers in front are %q, want %q\n%s", ours, want, text(drawn))
+		return "", fmt.Errorf("the containers in front are %q, want %q", ours, want)
 	}
 	before, _ := apart(plain)
 	if diff := cmp.Diff(before, rest); diff != "" {
-		t.Fatalf("the rest is not as it was:\n%s\n%s", diff, text(drawn))
+		return "", fmt.Errorf("the rest is not as it was:\n%s", diff)
 	}
 	if want == nil {
-		return "let be"
+		return letBe, nil
 	}
-	return "injected"
+	return injected, nil
 }
 
 // wanted are the containers that are injected into a pod.
