@@ -71,9 +71,10 @@ func (g *Gateway) gatewayManager(route string) *hcmv3.HttpConnectionManager {
 		UseRemoteAddress:              wrapperspb.Bool(true),
 		XffNumTrustedHops:             g.config.TrustedHops,
 		EarlyHeaderMutationExtensions: []*corev3.TypedExtensionConfig{g.claims},
-		ServerHeaderTransformation:    hcmv3.HttpConnectionManager_PASS_THROUGH,
-		RequestHeadersTimeout:         durationpb.New(gatewayHeadersTimeout),
-		StreamIdleTimeout:             durationpb.New(gatewayStreamIdle),
+		// What the public conformance features want in every answer; a server's own stays.
+		ServerHeaderTransformation: hcmv3.HttpConnectionManager_APPEND_IF_ABSENT,
+		RequestHeadersTimeout:      durationpb.New(gatewayHeadersTimeout),
+		StreamIdleTimeout:          durationpb.New(gatewayStreamIdle),
 		CommonHttpProtocolOptions: &corev3.HttpProtocolOptions{
 			IdleTimeout:     durationpb.New(gatewayIdle),
 			MaxHeadersCount: wrapperspb.UInt32(gatewayHeaders),
