@@ -68,7 +68,7 @@ func (c *Cluster) pebbleSecret() ([]byte, error) {
 	for key, file := range map[string]string{corev1.TLSCertKey: "pebble.crt", corev1.TLSPrivateKeyKey: "pebble.key"} {
 		content, err := os.ReadFile(c.Dir("pki", file))
 		if err != nil {
-			return nil, fmt.Errorf("read pebble's certificate, which a cluster gets when it starts: %w", err)
+			return nil, fmt.Errorf("read pebble's certificate, which a cluster gets when it starts: %w; cluster down and cluster up make one", err)
 		}
 		secret.Data[key] = content
 	}
