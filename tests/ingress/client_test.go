@@ -73,8 +73,14 @@ type answer struct {
 // service runs a server behind a Service "name" with port 80.
 func (g *gateway) service(name string, labels ...string) {
 	g.t.Helper()
+	g.serveWith(name, mirror(name), labels...)
+}
+
+// serveWith runs one that answers in its own way.
+func (g *gateway) serveWith(name string, handler http.HandlerFunc, labels ...string) {
+	g.t.Helper()
 	l := g.listen(g.outside, serverAddress+":0")
-	server := &http.Server{Handler: mirror(name), ReadHeaderTimeout: patience, Protocols: new(http.Protocols)}
+	server := &http.Server{Handler: handler, ReadHeaderTimeout: patience, Protocols: new(http.Protocols)}
 	server.Protocols.SetHTTP1(true)
 	server.Protocols.SetUnencryptedHTTP2(true)
 	go func() { _ = server.Serve(l) }()

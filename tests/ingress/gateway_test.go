@@ -39,6 +39,7 @@ const (
 	gatewayAddress = "10.244.7.2"
 	serverAddress  = "10.244.7.1"
 	statsPort      = "8900"
+	memoryLimit    = 1 << 30
 
 	controller = "kubernetes-traffic-manager/ingress"
 	patience   = 20 * time.Second
@@ -203,7 +204,7 @@ func (g *gateway) files(control, ca string) string {
 		g.t.Fatal(err)
 	}
 	values := strings.NewReplacer("$(CONTROL_HOST)", "localhost", "$(CONTROL_PORT)", port, "$(CONTROL_FAMILY)", "V4_ONLY",
-		"$(MEMORY_LIMIT)", fmt.Sprint(1<<30), "$(POD_IP)", gatewayAddress, "$(STATS_PORT)", statsPort,
+		"$(MEMORY_LIMIT)", fmt.Sprint(memoryLimit), "$(POD_IP)", gatewayAddress, "$(STATS_PORT)", statsPort,
 		"/run/traffic/", g.folder+"/", "/var/run/secrets/kubernetes.io/serviceaccount/", g.folder+"/")
 	bootstrap := values.Replace(files["ingress-bootstrap.json"])
 	if g.adjustBootstrap != nil {

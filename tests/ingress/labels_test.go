@@ -1,6 +1,7 @@
 package ingress
 
 import (
+	"bytes"
 	"crypto/tls"
 	"fmt"
 	"io"
@@ -218,10 +219,10 @@ func TestIdleConnections(t *testing.T) {
 		server.Config.Protocols.SetHTTP2(true)
 		server.Config.Protocols.SetUnencryptedHTTP2(true)
 		server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
-			switch state {
-			case http.StateIdle:
+			if state == http.StateIdle {
 				idle.Store(time.Now().UnixNano())
-			case http.StateClosed:
+			}
+			if state == http.StateClosed {
 				kept <- time.Since(time.Unix(0, idle.Load()))
 			}
 		}
@@ -249,5 +250,36 @@ func TestIdleConnections(t *testing.T) {
 		case <-time.After(5 * time.Second):
 			t.Fatal("a silent connection is kept for 5 seconds and more")
 		}
+	}
+}
+
+// TestBodiesAreTriedAgain: of a request with a body of up to 1 MiB, too, the client sees no failed attempt, whatever it speaks.
+func TestBodiesAreTriedAgain(t *testing.T) {
+	t.Parallel()
+	g := start(t)
+	const size = 900 << 10
+	var attempts atomic.Int64
+	g.serveWith("web", func(w http.ResponseWriter, r *http.Request) {
+		n, err := io.Copy(io.Discard, r.Body)
+		if attempts.Add(1)%2 == 1 || n != size || err != nil {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+	}, "traffic.retries.5xx", "1")
+	g.apply(rules("web", 1, "web|P|/|web"))
+	for _, protocol := range []string{"HTTP/1.1", "HTTP/2.0"} {
+		client := g.client(nil)
+		protocols := new(http.Protocols)
+		protocols.SetHTTP1(protocol == "HTTP/1.1")
+		protocols.SetUnencryptedHTTP2(protocol == "HTTP/2.0")
+		client.Transport.(*http.Transport).Protocols = protocols
+		response, err := client.Post("http://web/", "text/plain", bytes.NewReader(make([]byte, size)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		if response.StatusCode != http.StatusOK || response.Proto != protocol {
+			t.Errorf("%s: %s over %s after %d attempts", protocol, response.Status, response.Proto, attempts.Load())
+		}
+		client.CloseIdleConnections()
 	}
 }

@@ -12,6 +12,7 @@ import (
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/kubernetes-traffic-manager/traffic/xds/ingress"
 	"github.com/kubernetes-traffic-manager/traffic/xds/mesh"
@@ -177,6 +178,10 @@ func match(r ingress.Route, guard []*routev3.HeaderMatcher) *routev3.RouteMatch 
 	return m
 }
 
+// keptToRetry is how much of a body Envoy keeps to try a request again, as the labels promise. Without it, it is what a stream
+// of HTTP/2 may send at once: gatewayStreamWindow.
+const keptToRetry = 1 << 20
+
 // forward sends requests to the backend of a rule.
 func (g *Gateway) forward(r ingress.Route) (*routev3.Route, error) {
 	if r.Backend == (ingress.BackendKey{}) {
@@ -187,6 +192,9 @@ func (g *Gateway) forward(r ingress.Route) (*routev3.Route, error) {
 		return nil, err
 	}
 	route := routes[0]
+	if route.GetRoute().GetRetryPolicy() != nil {
+		route.RequestBodyBufferLimit = wrapperspb.UInt64(keptToRetry)
+	}
 	if route.TypedPerFilterConfig, err = optionFilters(r.Options); err != nil {
 		return nil, err
 	}
