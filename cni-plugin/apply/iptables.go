@@ -3,7 +3,6 @@ package apply
 import (
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 
 	"github.com/containernetworking/plugins/pkg/ns"
@@ -94,28 +93,29 @@ func (b Iptables) Probe(netns ns.NetNS) error {
 	return nil
 }
 
-// Remove deletes what leads to our chains, and then them.
+// Remove deletes what leads to our chains, and them.
 func (b Iptables) Remove(netns ns.NetNS) error {
 	return b.each(netns, func(t tables) error {
 		live, err := t.read()
 		if err != nil || !live.hasOurs() {
 			return err
 		}
-		command, err := t.command()
-		if err != nil {
-			return err
-		}
-		var errs []error
-		for _, c := range chains {
-			for _, jump := range live.jumps(c) {
-				errs = append(errs, command.Delete(c.table, c.base, strings.Fields(jump)...))
-			}
-			if _, ok := live[c.table][c.own]; ok {
-				errs = append(errs, command.ClearAndDeleteChain(c.table, c.own))
-			}
-		}
-		return errors.Join(errs...)
+		return t.write(t.remove(live))
 	})
+}
+
+// one calls do for the tables of a family, while nobody else of us does.
+func (b Iptables) one(f family, netns ns.NetNS, do func(tables) error) error {
+	program, err := b.find(f)
+	if err != nil {
+		return err
+	}
+	unlock, err := lock(f, netns)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return do(tables{f, b.Mode, program})
 }
 
 // each calls do for the tables of every family that the kernel speaks, at once,
@@ -129,12 +129,8 @@ func (b Iptables) each(netns ns.NetNS, do func(tables) error) error {
 		}
 		all.Go(func() {
 			errs[i] = inside(netns, b.Root, func() error {
-				program, err := b.find(f)
-				if err == nil {
-					err = do(tables{f, b.Mode, program})
-				}
-				if err != nil {
-					return fmt.Errorf("%s: %w", f.program+"-"+string(b.Mode), err)
+				if err := b.one(f, netns, do); err != nil {
+					return fmt.Errorf("%s-%s: %w", f.program, b.Mode, err)
 				}
 				return nil
 			})

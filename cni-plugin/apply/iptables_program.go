@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/coreos/go-iptables/iptables"
@@ -17,13 +18,8 @@ import (
 	"github.com/kubernetes-traffic-manager/traffic/cni-plugin/redirect"
 )
 
-const (
-	// attempts to write are more than one because the plugin and the agent's
-	// repair may meet in one network namespace.
-	attempts = 3
-	// patience with one run of a program, which may wait for a lock.
-	patience = 30 * time.Second
-)
+// patience with one run of a program, which may wait for a lock.
+const patience = 30 * time.Second
 
 // errNotInstalled says that the node does not have a program.
 var errNotInstalled = errors.New("not installed on this node")
@@ -109,8 +105,7 @@ func (t tables) command() (*iptables.IPTables, error) {
 
 // apply makes our chains those of the program, and reads them back.
 func (t tables) apply(p redirect.Program) error {
-	err := t.write(t.create(p))
-	for try := 0; err != nil && try < attempts; try++ {
+	if err := t.write(t.create(p)); err != nil {
 		live, readErr := t.read()
 		if readErr != nil {
 			return errors.Join(err, readErr)
@@ -118,10 +113,9 @@ func (t tables) apply(p redirect.Program) error {
 		if live.check(t.family, p) == nil {
 			return nil
 		}
-		err = t.write(t.replace(live, p))
-	}
-	if err != nil {
-		return fmt.Errorf("write rules: %w", err)
+		if err := t.write(t.replace(live, p)); err != nil {
+			return fmt.Errorf("write rules: %w", err)
+		}
 	}
 	live, err := t.read()
 	if err == nil {
@@ -165,6 +159,7 @@ func (t tables) run(stdin, suffix string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, t.program+suffix, args...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // nobody would look at what it did
 	var stdout, stderr bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &stdout, &stderr
 	if err := cmd.Run(); err != nil {

@@ -50,6 +50,20 @@ func (t tables) replace(live rules, p redirect.Program) string {
 	})
 }
 
+// remove is the text that takes out what there is of our chains.
+func (t tables) remove(live rules) string {
+	return t.text(func(c chain) []string {
+		var lines []string
+		for _, jump := range live.jumps(c) {
+			lines = append(lines, "-D "+c.base+" "+jump)
+		}
+		if _, ok := live[c.table][c.own]; ok {
+			lines = append(lines, "-F "+c.own, "-X "+c.own)
+		}
+		return lines
+	})
+}
+
 // probe is the text of all rules in chains that no packet comes to.
 func (t tables) probe(p redirect.Program) string {
 	return t.text(func(c chain) []string {
@@ -115,10 +129,11 @@ func arguments(r redirect.Rule) string {
 	return strings.Join(words, " ")
 }
 
-// rules are those of a network namespace: by table and chain, each without the
-// chain's name and without its comment, which versions quote differently.
+// rules are those of a network namespace as iptables-save prints them: by table
+// and chain, each without the chain's name.
 type rules map[string]map[string][]string
 
+// commentOption is what rules are compared without: versions quote it differently.
 var commentOption = regexp.MustCompile(`-m comment --comment (?:"(?:[^"\\]|\\.)*"|\S+) `)
 
 // parseRules reads what iptables-save printed. A table that it cannot read is an
@@ -139,7 +154,7 @@ func parseRules(saved string) (rules, error) {
 			live[table][name] = []string{}
 		case strings.HasPrefix(line, "-A "):
 			name, rule, _ := strings.Cut(line[len("-A "):], " ")
-			live[table][name] = append(live[table][name], commentOption.ReplaceAllString(rule, ""))
+			live[table][name] = append(live[table][name], rule)
 		}
 	}
 	return live, nil
@@ -174,7 +189,7 @@ func (r rules) check(f family, p redirect.Program) error {
 		want := f.rules(c, c.own, p)
 		for i, line := range want {
 			rule := commentOption.ReplaceAllString(strings.TrimPrefix(line, "-A "+c.own+" "), "")
-			if i == len(live) || live[i] != rule {
+			if i == len(live) || commentOption.ReplaceAllString(live[i], "") != rule {
 				return fmt.Errorf("%w: rule %d of chain %s is not: %s", ErrDiffers, i+1, c.own, rule)
 			}
 		}

@@ -15,7 +15,13 @@ import (
 func inside(netns ns.NetNS, root string, do func() error) error {
 	done := make(chan error, 1)
 	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+		runtime.LockOSThread()
+		if unix.Gettid() == unix.Getpid() { // the one thread that does not end, and by which others know this program
+			defer runtime.UnlockOSThread()
+			done <- inside(netns, root, do)
+			return
+		}
+		// Never unlocked: the thread ends with the goroutine.
 		done <- func() error {
 			if err := enter(netns, root); err != nil {
 				return err

@@ -1,19 +1,14 @@
 package redirect_test
 
 import (
-	"bytes"
-	"encoding/json"
-	"fmt"
 	"io"
 	"net"
-	"os"
-	"os/exec"
-	"path/filepath"
+	goruntime "runtime"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/containernetworking/plugins/pkg/ns"
+	"golang.org/x/sys/unix"
 )
 
 // dialTimeout is for connections that nobody answers.
@@ -21,31 +16,6 @@ const dialTimeout = 5 * time.Second
 
 // target is one address to dial: network is tcp or udp.
 type target struct{ Network, Addr string }
-
-// runDialer dials what it reads from stdin and prints what each answered.
-func runDialer() int {
-	var targets []target
-	if err := json.NewDecoder(os.Stdin).Decode(&targets); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	answers := make([]string, len(targets))
-	var all sync.WaitGroup
-	for i, t := range targets {
-		all.Go(func() {
-			answer, err := ask(t)
-			if err != nil {
-				answer = "error: " + err.Error()
-			}
-			answers[i] = answer
-		})
-	}
-	all.Wait()
-	if err := json.NewEncoder(os.Stdout).Encode(answers); err != nil {
-		return 1
-	}
-	return 0
-}
 
 func ask(t target) (string, error) {
 	c, err := net.DialTimeout(t.Network, t.Addr, dialTimeout)
@@ -68,23 +38,47 @@ func ask(t target) (string, error) {
 	return string(answer), err
 }
 
-// dial has a process of a user dial targets from a namespace.
+// dial asks targets from a namespace as a user, all at once.
 func (w *world) dial(n ns.NetNS, uid uint32, targets []target) []string {
 	w.Helper()
-	stdin, err := json.Marshal(targets)
-	if err != nil {
-		w.Fatal(err)
+	if n == w.pod {
+		uid = w.users(uid)
 	}
-	var stdout, stderr bytes.Buffer
-	cmd := exec.Command(filepath.Join(bin, dialer))
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(stdin), &stdout, &stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
-	if err := n.Do(func(ns.NetNS) error { return cmd.Run() }); err != nil {
-		w.Fatalf("dial as user %d: %v\n%s", uid, err, &stderr)
+	answers := make([]string, len(targets))
+	var all sync.WaitGroup
+	for i, t := range targets {
+		all.Go(func() {
+			var err error
+			if answers[i], err = asUser(n, uid, func() (string, error) { return ask(t) }); err != nil {
+				answers[i] = "error: " + err.Error()
+			}
+		})
 	}
-	var answers []string
-	if err := json.Unmarshal(stdout.Bytes(), &answers); err != nil || len(answers) != len(targets) {
-		w.Fatalf("dialer printed %q: %v", &stdout, err)
-	}
+	all.Wait()
 	return answers
+}
+
+// asUser calls do on a thread that is in the namespace and is the user's; what it
+// opens is too.
+func asUser(n ns.NetNS, uid uint32, do func() (string, error)) (answer string, err error) {
+	var done sync.WaitGroup
+	done.Go(func() {
+		goruntime.LockOSThread()
+		if unix.Gettid() == unix.Getpid() { // does not end
+			defer goruntime.UnlockOSThread()
+			answer, err = asUser(n, uid, do)
+			return
+		}
+		// Never unlocked: the thread ends with the goroutine.
+		if err = n.Set(); err != nil {
+			return
+		}
+		if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, uintptr(uid), uintptr(uid), uintptr(uid)); errno != 0 {
+			err = errno // of this thread alone
+			return
+		}
+		answer, err = do()
+	})
+	done.Wait()
+	return answer, err
 }

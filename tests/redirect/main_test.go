@@ -5,17 +5,19 @@ package redirect_test
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 )
 
 // The test binary is three programs: the tests, the network plugin that comes
-// before ours in a conflist, and the client that dials as another user.
+// before ours in a conflist, and who holds namespaces.
 const (
 	networkPlugin = "test-network"
-	dialer        = "test-dialer"
+	holder        = "test-holder"
 )
 
 // bin is a folder with traffic-cni and the network plugin in it, as /opt/cni/bin
@@ -26,8 +28,8 @@ func TestMain(m *testing.M) {
 	switch filepath.Base(os.Args[0]) {
 	case networkPlugin:
 		os.Exit(runNetworkPlugin())
-	case dialer:
-		os.Exit(runDialer())
+	case holder:
+		os.Exit(runHolder())
 	}
 	code, err := runTests(m)
 	if err != nil {
@@ -42,10 +44,10 @@ func runTests(m *testing.M) (code int, err error) {
 		return 1, err
 	}
 	defer os.RemoveAll(bin)
-	if err := os.Chmod(bin, 0o755); err != nil { // other users run the dialer
+	if err := os.Chmod(bin, 0o755); err != nil { // other users run programs
 		return 1, err
 	}
-	if err := installIptables(); err != nil {
+	if err := installMissing(); err != nil {
 		return 1, err
 	}
 	self, err := os.Executable()
@@ -56,7 +58,7 @@ func runTests(m *testing.M) (code int, err error) {
 	if err != nil {
 		return 1, err
 	}
-	for _, role := range []string{networkPlugin, dialer} {
+	for _, role := range []string{networkPlugin, holder} {
 		if err := os.WriteFile(filepath.Join(bin, role), data, 0o755); err != nil {
 			return 1, err
 		}
@@ -70,21 +72,31 @@ func runTests(m *testing.M) (code int, err error) {
 	return m.Run(), nil
 }
 
-// installIptables installs the Debian package with both modes of iptables where
-// it is missing. Without it the cells of its back ends fail.
-func installIptables() error {
-	for _, program := range []string{"iptables-nft", "iptables-legacy", "ip6tables-nft", "ip6tables-legacy"} {
-		if _, err := exec.LookPath(program); err == nil {
-			continue
+// debian maps programs to their Debian packages. Without them the cells of the
+// back ends that need them fail.
+var debian = map[string]string{
+	"iptables-nft": "iptables", "iptables-legacy": "iptables", "ip6tables-nft": "iptables", "ip6tables-legacy": "iptables",
+	"nft": "nftables", // for rules of pods; ours do without
+}
+
+// installMissing installs those of the programs that the machine does not have.
+func installMissing() error {
+	missing := map[string]bool{}
+	for program, pkg := range debian {
+		if _, err := exec.LookPath(program); err != nil {
+			missing[pkg] = true
 		}
-		for _, args := range [][]string{{"update", "-q"}, {"install", "-q", "-y", "--no-install-recommends", "iptables"}} {
-			install := exec.Command("apt-get", args...)
-			install.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
-			if out, err := install.CombinedOutput(); err != nil {
-				return fmt.Errorf("%s is missing, and so is a way to install it: %w\n%s", program, err, out)
-			}
-		}
+	}
+	if len(missing) == 0 {
 		return nil
+	}
+	install := append([]string{"install", "-q", "-y", "--no-install-recommends"}, slices.Sorted(maps.Keys(missing))...)
+	for _, args := range [][]string{{"update", "-q"}, install} {
+		apt := exec.Command("apt-get", args...)
+		apt.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
+		if out, err := apt.CombinedOutput(); err != nil {
+			return fmt.Errorf("%s: %w\n%s", apt, err, out)
+		}
 	}
 	return nil
 }

@@ -165,7 +165,10 @@ func TestMatrix(t *testing.T) {
 
 // newServedWorld is a world in which every port of the cells is served.
 func newServedWorld(t testing.TB, f families) *world {
-	w := newWorld(t, f)
+	return serve(newWorld(t, f), f)
+}
+
+func serve(w *world, f families) *world {
 	for _, port := range outsidePorts {
 		w.serve(w.outside, outside, port)
 	}

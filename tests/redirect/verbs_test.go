@@ -163,12 +163,14 @@ func TestLongestSpec(t *testing.T) {
 	for i := range redirect.MaxExcludePorts {
 		s.ExcludePorts = append(s.ExcludePorts, redirect.PortRange{From: uint16(1 + i), To: 65535})
 	}
-	r := newRuntime(t, "1.1.0", path(newNamespace(t)), encode(t, s), plugin.NewEntry(apply.Auto, false))
-	r.mustAdd(t)
-	if err := r.check(); err != nil {
-		t.Error(err)
+	for _, backend := range backends {
+		r := newRuntime(t, "1.1.0", path(newNamespace(t)), encode(t, s), plugin.NewEntry(backend, false))
+		r.mustAdd(t)
+		if err := r.check(); err != nil {
+			t.Errorf("%s: %v", backend, err)
+		}
+		r.mustAdd(t)
 	}
-	r.mustAdd(t)
 }
 
 // What a runtime shows in a pod's events must name pod, field and value, and
@@ -224,19 +226,31 @@ func TestDelOfWhatIsGone(t *testing.T) {
 // The plugin and the agent's repair may meet in one namespace: all of them
 // succeed, and the rules are there once.
 func TestAddsAtOnce(t *testing.T) {
-	for range 20 {
-		netns := newNamespace(t)
-		var all sync.WaitGroup
-		for range 8 {
-			all.Go(func() {
-				if err := (apply.Nftables{}).Apply(netns, plain); err != nil {
+	for _, c := range []struct {
+		backend         apply.Backend
+		rounds, writers int
+	}{
+		{apply.Nftables{}, 20, 8},
+		{apply.Iptables{Mode: apply.ModeNFT}, 8, 2},
+		{apply.Iptables{Mode: apply.ModeLegacy}, 8, 2},
+	} {
+		t.Run(c.backend.Name(), func(t *testing.T) {
+			t.Parallel()
+			for range c.rounds {
+				netns := newNamespace(t)
+				var all sync.WaitGroup
+				for range c.writers {
+					all.Go(func() {
+						if err := c.backend.Apply(netns, plain); err != nil {
+							t.Error(err)
+						}
+					})
+				}
+				all.Wait()
+				if err := c.backend.Check(netns, plain); err != nil {
 					t.Error(err)
 				}
-			})
-		}
-		all.Wait()
-		if err := (apply.Nftables{}).Check(netns, plain); err != nil {
-			t.Error(err)
-		}
+			}
+		})
 	}
 }

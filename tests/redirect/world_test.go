@@ -21,6 +21,8 @@ type world struct {
 	testing.TB
 	pod, outside ns.NetNS
 	step         string // that the test is at, for its messages
+	// users gives the node's number of a user of the pod.
+	users func(uint32) uint32
 }
 
 // families of a pod.
@@ -65,7 +67,13 @@ func path(n ns.NetNS) string {
 
 func newWorld(t testing.TB, f families) *world {
 	t.Helper()
-	w := &world{TB: t, pod: newNamespace(t), outside: newNamespace(t)}
+	return wire(t, newNamespace(t), f)
+}
+
+// wire makes a pod's network in its namespace.
+func wire(t testing.TB, pod ns.NetNS, f families) *world {
+	t.Helper()
+	w := &world{TB: t, pod: pod, outside: newNamespace(t), users: func(uid uint32) uint32 { return uid }}
 	w.in(w.pod, func() error {
 		if f.v6Off {
 			for _, conf := range []string{"all", "default"} {
