@@ -15,9 +15,7 @@ import (
 	"testing"
 	"time"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
-	"k8s.io/client-go/kubernetes"
 
 	"github.com/kubernetes-traffic-manager/traffic/tests/injected"
 )
@@ -51,35 +49,6 @@ func newControlPlane(b *testing.B, kubeconfig, namespace string) *controlPlane {
 		"--listen=" + c.address, "--status-listen=" + freeAddress(b),
 	}
 	return c
-}
-
-// alone takes the cluster's own traffic-control away until the benchmark's end: its replicas would do the work of each edit
-// as well, on the same processors.
-func alone(b *testing.B, client kubernetes.Interface) {
-	b.Helper()
-	const namespace, name = "traffic-system", "traffic-control"
-	scale := func(ctx context.Context, replicas int32) (before int32, err error) {
-		s, err := client.AppsV1().Deployments(namespace).GetScale(ctx, name, metav1.GetOptions{})
-		if err != nil {
-			return 0, err
-		}
-		before, s.Spec.Replicas = s.Spec.Replicas, replicas
-		_, err = client.AppsV1().Deployments(namespace).UpdateScale(ctx, name, s, metav1.UpdateOptions{})
-		return before, err
-	}
-	before, err := scale(b.Context(), 0)
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() {
-		if _, err := scale(context.WithoutCancel(b.Context()), before); err != nil {
-			b.Error(err)
-		}
-	})
-	waitFor(b, "no "+name+" in the cluster", func(ctx context.Context) (bool, error) {
-		s, err := client.AppsV1().Deployments(namespace).GetScale(ctx, name, metav1.GetOptions{})
-		return err == nil && s.Status.Replicas == 0, err
-	})
 }
 
 // start runs the process until stop, or the benchmark's end.

@@ -27,7 +27,7 @@ const (
 func BenchmarkSoak(b *testing.B) {
 	w := newWorld(b)
 	client := newClient(b)
-	alone(b, client)
+	scaled(b, client, "traffic-control", 0) // its replicas would do the work of each edit as well
 	p := populate(b, client, w.serve(b))
 	control := newControlPlane(b, kubeconfig(b), p.namespace)
 	nodes, tokens := p.identities(b)

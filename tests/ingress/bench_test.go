@@ -13,6 +13,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/kubernetes-traffic-manager/traffic/tests/injected"
 )
 
 // BenchmarkOneMoreIngress is the time from the event of one more Ingress with its Secret to the first 200 over TLS, at a
@@ -27,19 +29,8 @@ func oneMore(b *testing.B, scheme string) {
 	const hosts = 1000
 	g := start(b)
 	g.service("web")
-	chain, key := newPair(b, time.Hour, "*.example")
-	add := func(n int) {
-		name := fmt.Sprint("h", n)
-		g.model.SetSecret(&corev1.Secret{
-			ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name},
-			Data:       map[string][]byte{corev1.TLSCertKey: chain, corev1.TLSPrivateKeyKey: key},
-		})
-		i := rules(name, 1, name+".example|P|/|web")
-		if scheme == "https" {
-			i = secured(i, name+"|"+name+".example")
-		}
-		g.set([]byte(i))
-	}
+	chain, key := injected.Pair(b, time.Hour, "*.example")
+	add := func(n int) { g.addHost(n, scheme == "https", chain, key) }
 	for n := range hosts {
 		add(n)
 	}
@@ -74,10 +65,34 @@ func oneMore(b *testing.B, scheme string) {
 	}
 }
 
+// addHost tells the model of an Ingress with a host of its own, and of its Secret.
+func (g *gateway) addHost(n int, secure bool, chain, key []byte) {
+	g.t.Helper()
+	name := fmt.Sprint("h", n)
+	g.model.SetSecret(&corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name},
+		Data:       map[string][]byte{corev1.TLSCertKey: chain, corev1.TLSPrivateKeyKey: key},
+	})
+	i := rules(name, 1, name+".example|P|/|web")
+	if secure {
+		i = secured(i, name+"|"+name+".example")
+	}
+	g.set([]byte(i))
+}
+
 // mainThread is the processor time that Envoy's main thread, which takes configuration, has used; in steps of 10 ms.
 func (g *gateway) mainThread() time.Duration {
+	return g.processorTime(fmt.Sprintf("/proc/%d/task/%[1]d/stat", g.envoy.Pid))
+}
+
+// processor is that of all its threads.
+func (g *gateway) processor() time.Duration {
+	return g.processorTime(fmt.Sprintf("/proc/%d/stat", g.envoy.Pid))
+}
+
+func (g *gateway) processorTime(stat string) time.Duration {
 	g.t.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/stat", g.envoy.Pid))
+	text, err := os.ReadFile(stat)
 	if err != nil {
 		g.t.Fatal(err)
 	}

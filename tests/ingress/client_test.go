@@ -2,59 +2,19 @@ package ingress
 
 import (
 	"context"
-	"crypto"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/json"
-	"encoding/pem"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"net/http"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
-
-// newPair returns a certificate for hosts, valid for so long, and its key, in PEM.
-func newPair(t testing.TB, valid time.Duration, hosts ...string) (chain, pemKey []byte) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return signedPair(t, key, valid, hosts...)
-}
-
-func signedPair(t testing.TB, key crypto.Signer, valid time.Duration, hosts ...string) (chain, pemKey []byte) {
-	t.Helper()
-	serial, err := rand.Int(rand.Reader, big.NewInt(1<<62))
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: serial, Subject: pkix.Name{CommonName: strings.Join(hosts, " ")}, DNSNames: hosts,
-		NotBefore: time.Now().Add(-2 * time.Hour), NotAfter: time.Now().Add(valid), KeyUsage: x509.KeyUsageDigitalSignature,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})
-}
 
 // An answer is what a server saw of a request, as it said itself; Server is empty if the gateway answered.
 type answer struct {
@@ -143,20 +103,30 @@ func (g *gateway) get(url string, headers ...string) answer {
 // statistic returns a counter or gauge of Envoy.
 func (g *gateway) statistic(name string) string {
 	g.t.Helper()
+	text := string(g.admin("/stats?filter=^" + name + "$"))
+	_, value, found := strings.Cut(strings.TrimSpace(text), name+": ")
+	if !found {
+		g.t.Fatalf("no statistic %s: %q", name, text)
+	}
+	return value
+}
+
+// admin asks Envoy's admin interface.
+func (g *gateway) admin(path string) []byte {
+	g.t.Helper()
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(g.folder, "admin.sock"))
 	}}}
-	response, err := client.Get("http://admin/stats?filter=^" + name + "$")
+	response, err := client.Get("http://admin" + path)
 	if err != nil {
 		g.t.Fatal(err)
 	}
 	defer response.Body.Close()
 	text, err := io.ReadAll(response.Body)
-	_, value, found := strings.Cut(strings.TrimSpace(string(text)), name+": ")
-	if err != nil || !found {
-		g.t.Fatalf("no statistic %s: %q, %v", name, text, err)
+	if err != nil {
+		g.t.Fatal(err)
 	}
-	return value
+	return text
 }
 
 // ask sends a request; a header Host replaces that of the URL.

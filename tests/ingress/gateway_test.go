@@ -94,7 +94,7 @@ func newGateway(t testing.TB, adjust ...func(*ingress.Config, *envoy.GatewayConf
 	t.Helper()
 	g := &gateway{t: t, log: &injected.Output{}, problems: map[mesh.Object]string{}, now: time.Now()}
 	g.inside, g.outside = injected.Network(t, gatewayAddress, serverAddress)
-	chain, key := newPair(t, time.Hour, "fallback.invalid")
+	chain, key := injected.Pair(t, time.Hour, "fallback.invalid")
 	g.fallback = ingress.Pair{Chain: chain, Key: key}
 	model := ingress.Config{Controller: controller}
 	resources := envoy.GatewayConfig{HTTPPort: 8080, HTTPSPort: 8443, IPv6: true, Fallback: g.fallback}
@@ -116,6 +116,12 @@ func (g *gateway) run() {
 	g.t.Helper()
 	g.startEnvoy(g.startControl())
 	g.publish()
+	g.listens()
+}
+
+// listens waits until the gateway does.
+func (g *gateway) listens() {
+	g.t.Helper()
 	g.eventually("the gateway listens", func() error {
 		c, err := g.dial(g.t.Context(), "127.0.0.1:8080")
 		if err == nil {
@@ -269,7 +275,7 @@ func (g *gateway) remove(names ...string) {
 // certificate makes a Secret of a certificate for hosts.
 func (g *gateway) certificate(name string, hosts ...string) {
 	g.t.Helper()
-	chain, key := newPair(g.t, time.Hour, hosts...)
+	chain, key := injected.Pair(g.t, time.Hour, hosts...)
 	g.secret(name, chain, key)
 }
 

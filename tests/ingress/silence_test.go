@@ -144,7 +144,7 @@ func TestSilentControlPlane(t *testing.T) {
 			t.Parallel()
 			g := newGateway(t)
 			g.service("web")
-			chain, key := newPair(t, time.Hour, "a.example")
+			chain, key := injected.Pair(t, time.Hour, "a.example")
 			g.model.SetSecret(secretOf("a", chain, key))
 			g.set([]byte(secured(rules("web", 1, "web|P|/|web", "a.example|P|/|web"), "a|a.example")))
 			c := &silentControl{speaks: make(chan struct{})}

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kubernetes-traffic-manager/traffic/tests/injected"
 	"github.com/kubernetes-traffic-manager/traffic/xds/envoy"
 	"github.com/kubernetes-traffic-manager/traffic/xds/ingress"
 	"github.com/kubernetes-traffic-manager/traffic/xds/mesh"
@@ -51,9 +52,9 @@ func TestCertificates(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	chain, key := signedPair(t, rsaKey, time.Hour, "rsa.example")
+	chain, key := injected.SignedPair(t, rsaKey, time.Hour, "rsa.example")
 	g.secret("rsa", chain, key)
-	chain, key = signedPair(t, p384, time.Hour, "p384.example")
+	chain, key = injected.SignedPair(t, p384, time.Hour, "p384.example")
 	g.secret("p384", chain, key)
 	g.apply(secured(rules("web", 1, "a.example|P|/|web", "b.example|P|/|web", "plain.example|P|/|web", "x.wild.example|P|/|web", "*.wild.example|P|/any|web",
 		"*.deep.wild.example|P|/|web", "exact.wild.example|P|/|web",
@@ -125,9 +126,9 @@ func TestBrokenSecrets(t *testing.T) {
 	g.service("web")
 	g.certificate("good", "good.example")
 	g.certificate("other", "other.example")
-	expired, expiredKey := newPair(t, -time.Hour, "expired.example")
-	chain, _ := newPair(t, time.Hour, "mismatch.example")
-	_, key := newPair(t, time.Hour, "mismatch.example")
+	expired, expiredKey := injected.Pair(t, -time.Hour, "expired.example")
+	chain, _ := injected.Pair(t, time.Hour, "mismatch.example")
+	_, key := injected.Pair(t, time.Hour, "mismatch.example")
 	g.secret("expired", expired, expiredKey)
 	g.secret("malformed", []byte("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"), key)
 	g.secret("mismatch", chain, key)

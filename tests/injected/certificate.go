@@ -1,6 +1,7 @@
 package injected
 
 import (
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -10,6 +11,7 @@ import (
 	"math/big"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
@@ -47,4 +49,36 @@ func Certificate(t testing.TB, dir string) *x509.Certificate {
 		t.Fatal(err)
 	}
 	return ca
+}
+
+// Pair makes a self-signed certificate for hosts, with a key on P-256, in PEM. Its common name is the hosts.
+func Pair(t testing.TB, valid time.Duration, hosts ...string) (chain, key []byte) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return SignedPair(t, private, valid, hosts...)
+}
+
+// SignedPair makes one of a given key.
+func SignedPair(t testing.TB, private crypto.Signer, valid time.Duration, hosts ...string) (chain, key []byte) {
+	t.Helper()
+	serial, err := rand.Int(rand.Reader, big.NewInt(1<<62))
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: serial, Subject: pkix.Name{CommonName: strings.Join(hosts, " ")}, DNSNames: hosts,
+		NotBefore: time.Now().Add(-2 * time.Hour), NotAfter: time.Now().Add(valid), KeyUsage: x509.KeyUsageDigitalSignature,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})
 }
