@@ -2,10 +2,12 @@ package admit
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 
 	jsonpatch "github.com/evanphx/json-patch/v5"
@@ -182,3 +184,26 @@ type discard struct{}
 func (discard) Header() http.Header         { return http.Header{} }
 func (discard) Write(p []byte) (int, error) { return len(p), nil }
 func (discard) WriteHeader(int)             {}
+
+// TestManyAtOnce: buffers are used again, and each answer is about its own pod.
+func TestManyAtOnce(t *testing.T) {
+	h, _ := newHandler(t)
+	var callers sync.WaitGroup
+	for n := range 8 {
+		callers.Go(func() {
+			name := fmt.Sprintf("caller-%d", n)
+			pod := strings.Replace(smallPod, `"name":"web"`, `"name":"`+name+`"`, 1)
+			if n%2 == 0 { // bodies of different lengths
+				pod = strings.Replace(pod, `"image"`, `"env":[`+strings.Repeat(`{"name":"X","value":"x"},`, 100*n)+`{"name":"Y"}],"image"`, 1)
+			}
+			for range 50 {
+				answer, code := call(t, h, InjectPath, string(reviewOf(t, "Pod", pod)))
+				if code != http.StatusOK || !strings.Contains(string(answer.Patch), `"`+name+`"`) {
+					t.Errorf("%s got %d %+v", name, code, answer)
+					return
+				}
+			}
+		})
+	}
+	callers.Wait()
+}

@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime/debug"
+	"strconv"
+	"sync"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -24,19 +26,55 @@ const maxBody = 7 << 20
 
 // A review is what is read of an AdmissionReview.
 type review struct {
-	APIVersion string   `json:"apiVersion"`
-	Kind       string   `json:"kind"`
-	Request    *request `json:"request"`
+	APIVersion string `json:"apiVersion"`
+	Kind       string `json:"kind"`
+	Request    *struct {
+		request
+		Object    span `json:"object"`
+		OldObject span `json:"oldObject"`
+	} `json:"request"`
 }
 
-// A request is what is read of an AdmissionRequest. Objects stay as they were sent.
+// A request is what is read of an AdmissionRequest. Its objects are parts of the body, which is used again once the request is
+// answered.
 type request struct {
 	UID       types.UID               `json:"uid"`
 	Kind      metav1.GroupVersionKind `json:"kind"`
 	Operation admissionv1.Operation   `json:"operation"`
 	Namespace string                  `json:"namespace"`
-	Object    jsontext.Value          `json:"object"`
-	OldObject jsontext.Value          `json:"oldObject"`
+	Object    jsontext.Value          `json:"-"`
+	OldObject jsontext.Value          `json:"-"`
+}
+
+// A span is where a value is in a text: to copy the objects was a third of what a review allocates.
+type span struct{ from, to int64 }
+
+// UnmarshalJSONFrom notes where the value is.
+func (s *span) UnmarshalJSONFrom(d *jsontext.Decoder) error {
+	value, err := d.ReadValue()
+	s.to = d.InputOffset()
+	s.from = s.to - int64(len(value))
+	return err
+}
+
+// of returns that part of the text; nil for a value that was not there.
+func (s span) of(text []byte) jsontext.Value {
+	if s.to == 0 {
+		return nil
+	}
+	return text[s.from:s.to:s.to]
+}
+
+// buffers hold bodies and answers. One that had to grow beyond maxKept is not kept for the next.
+var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
+const maxKept = 256 << 10
+
+func release(b *bytes.Buffer) {
+	if b.Cap() <= maxKept {
+		b.Reset()
+		buffers.Put(b)
+	}
 }
 
 // An answer is what a path makes of a request.
@@ -79,16 +117,30 @@ func reviewed(handle func(*request) (answer, error), m pathMetrics, log *slog.Lo
 			http.Error(w, err.Error(), code)
 			return
 		}
-		w.Header().Set("Content-Type", "application/json")
-		if err := stdjson.NewEncoder(w).Encode(response); err != nil {
+		if err := reply(w, response); err != nil {
 			log.Debug("the API server did not wait for the answer", "path", r.URL.Path, "error", err)
 		}
 	})
 }
 
+// reply sends a review as a whole, so that it is not cut into chunks.
+func reply(w http.ResponseWriter, response *admissionv1.AdmissionReview) error {
+	text := buffers.Get().(*bytes.Buffer)
+	defer release(text)
+	if err := stdjson.NewEncoder(text).Encode(response); err != nil {
+		return fmt.Errorf("encode review: %w", err)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", strconv.Itoa(text.Len()))
+	_, err := w.Write(text.Bytes())
+	return err
+}
+
 // respond is the way from a request to its response.
 func respond(r *http.Request, handle func(*request) (answer, error), result *string) (*admissionv1.AdmissionReview, error) {
-	req, err := readReview(r)
+	body := buffers.Get().(*bytes.Buffer)
+	defer release(body)
+	req, err := readReview(r, body)
 	if err != nil {
 		return nil, err
 	}
@@ -103,11 +155,11 @@ func respond(r *http.Request, handle func(*request) (answer, error), result *str
 	return response, err
 }
 
-func readReview(r *http.Request) (*request, error) {
+// readReview reads the body into that buffer.
+func readReview(r *http.Request, body *bytes.Buffer) (*request, error) {
 	if kind := r.Header.Get("Content-Type"); kind != "application/json" {
 		return nil, httpError{http.StatusUnsupportedMediaType, fmt.Errorf("content type %q: must be application/json", kind)}
 	}
-	var body bytes.Buffer
 	if r.ContentLength > 0 && r.ContentLength <= maxBody {
 		body.Grow(int(r.ContentLength) + bytes.MinRead)
 	}
@@ -125,7 +177,8 @@ func readReview(r *http.Request) (*request, error) {
 	if v.APIVersion != admissionv1.SchemeGroupVersion.String() || v.Kind != "AdmissionReview" || v.Request == nil {
 		return nil, fmt.Errorf("decode review: %s %s: must be an AdmissionReview of %s with a request", v.APIVersion, v.Kind, admissionv1.SchemeGroupVersion)
 	}
-	return v.Request, nil
+	v.Request.request.Object, v.Request.request.OldObject = v.Request.Object.of(body.Bytes()), v.Request.OldObject.of(body.Bytes())
+	return &v.Request.request, nil
 }
 
 // review is the answer to the request of that UID.

@@ -33,8 +33,12 @@ func NewServer(handler http.Handler, certificate func(*tls.ClientHelloInfo) (*tl
 	return &Server{
 		draining: draining,
 		http: &http.Server{
-			Handler:           letGo(handler, draining),
-			TLSConfig:         &tls.Config{MinVersion: tls.VersionTLS13, GetCertificate: certificate},
+			Handler: letGo(handler, draining),
+			TLSConfig: &tls.Config{
+				MinVersion: tls.VersionTLS13, GetCertificate: certificate,
+				// After a second of silence an answer of ten packets would be ten writes.
+				DynamicRecordSizingDisabled: true,
+			},
 			ReadHeaderTimeout: 10 * time.Second,
 			ReadTimeout:       30 * time.Second,
 			WriteTimeout:      30 * time.Second,
