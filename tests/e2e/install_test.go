@@ -25,34 +25,44 @@ const (
 	proxyPort   = 10001
 	statsPort   = 8901
 	metricsPort = 9091 // of Prometheus
+	tracesPort  = 9412 // of Zipkin
 )
 
 // TestInstallation installs the product on a cluster of its own, takes it away under running pods, and installs it again.
 func TestInstallation(t *testing.T) {
 	s := newSite(t, "install")
 	before := s.cniFiles(t)
-	s.install(t)
+	if err := s.cluster.Zipkin(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.install(t, "--set", "zipkin.enabled=true")
 	s.kubectl(t, "create", "namespace", "shop")
 	s.apply(t, shop)
 	s.kubectl(t, "wait", "-n", "shop", "--for=condition=Ready", "pod", "--all", "--timeout=60s")
 
 	t.Run("F01 the API server trusts the webhooks", func(t *testing.T) { trusted(t, s) })
 	t.Run("F02 pods of another namespace are served", func(t *testing.T) { served(t, s) })
+	traced(t, s)
 	t.Run("F04 ports", func(t *testing.T) { ports(t, s) })
 	t.Run("F05 port of Prometheus", func(t *testing.T) { prometheus(t, s) })
 	t.Run("F06 uid", func(t *testing.T) { uid(t, s) })
 	t.Run("F10 rights", func(t *testing.T) { rights(t, s) })
+	t.Run("F106 Ingresses without a class", func(t *testing.T) { classless(t, s) })
+	t.Run("F05, F83 Zipkin of the chart", func(t *testing.T) { zipkin(t, s) })
 	t.Run("F08 uninstall", func(t *testing.T) { uninstall(t, s, before) })
 	t.Run("F08 what runs goes on", func(t *testing.T) { goesOn(t, s) })
 	t.Run("install again", func(t *testing.T) { installAgain(t, s) })
 }
 
-func (s *site) install(t *testing.T) {
+func (s *site) install(t *testing.T, more ...string) {
 	t.Helper()
-	s.helm(t, "install", "traffic", "charts/kubernetes-traffic-manager", "-n", release, "--create-namespace", "--wait", "--timeout=3m",
+	s.helm(t, append([]string{
+		"install", "traffic", "charts/kubernetes-traffic-manager", "-n", release, "--create-namespace", "--wait", "--timeout=3m",
 		"-f", "tests/cluster/values.yaml", "-f", s.images, "--set", fmt.Sprintf(
-			"port.trafficControl=%d,port.envoyProxy=%d,port.envoyAdmin=%d,port.prometheusPort=%d,proxy.uid=%s",
-			controlPort, proxyPort, statsPort, metricsPort, envoyUID))
+			"port.trafficControl=%d,port.envoyProxy=%d,port.envoyAdmin=%d,port.prometheusPort=%d,port.trafficZipkin=%d,proxy.uid=%s,"+
+				"tracing.address=,ingress.watchIngressWithoutClass=false",
+			controlPort, proxyPort, statsPort, metricsPort, tracesPort, envoyUID),
+	}, more...)...)
 }
 
 // trusted checks what F01 promises when helm returns.
@@ -85,6 +95,29 @@ func served(t *testing.T, s *site) {
 	eventually(t, "200", func() string { return s.status(t, "shop", "client", "http://web/health") })
 	if got := s.status(t, "shop", "plain", "http://web:81/health"); got != "200" {
 		t.Errorf("a pod that did not opt in gets %s from a closed port", got)
+	}
+}
+
+// classless checks that an Ingress without a class is left to others when the values say so; the local cluster of the scripts
+// serves them.
+func classless(t *testing.T, s *site) {
+	s.kubectl(t, "create", "ingress", "-n", "shop", "classless", "--rule=classless.example/*=web:80")
+	s.kubectl(t, "create", "ingress", "-n", "shop", "ours", "--class=traffic-manager", "--rule=ours.example/*=web:80")
+	address := s.kubectl(t, "get", "service", "-n", release, "traffic-ingress", "-o", "jsonpath={.status.loadBalancer.ingress[0].ip}")
+	shown := func(name string) string {
+		return s.kubectl(t, "get", "ingress", "-n", "shop", name, "-o", "jsonpath={.status.loadBalancer.ingress[*].ip}")
+	}
+	eventually(t, address, func() string { return shown("ours") })
+	if got := shown("classless"); got != "" {
+		t.Errorf("an Ingress without a class shows %s", got)
+	}
+	status := func(host string) string {
+		return s.kubectl(t, "exec", "-n", "shop", "plain", "--", "curl", "-s", "-o", "/dev/null", "-w", "%{http_code}",
+			"-H", "Host: "+host, "http://traffic-ingress."+release+"/health")
+	}
+	eventually(t, "200", func() string { return status("ours.example") })
+	if got := status("classless.example"); got != "404" {
+		t.Errorf("an Ingress without a class is served: %s", got)
 	}
 }
 
