@@ -61,6 +61,8 @@ type gateway struct {
 	folder string
 	// adjustBootstrap changes the chart's.
 	adjustBootstrap func(string) string
+	// secure has hostile clients speak TLS.
+	secure bool
 	// complaint is what Envoy may complain of.
 	complaint string
 	// problems is what Ingresses were told.

@@ -2,7 +2,7 @@ package ingress
 
 import (
 	"bytes"
-	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -14,10 +14,10 @@ import (
 	"golang.org/x/net/http2/hpack"
 )
 
-// A client2 speaks HTTP/2 by frames, legal or not, over a connection without TLS.
+// A client2 speaks HTTP/2 by frames, legal or not, over a connection with TLS or without.
 type client2 struct {
 	*http2.Framer
-	connection *net.TCPConn
+	connection net.Conn
 	block      bytes.Buffer
 	encoder    *hpack.Encoder
 	// failed is the first write that was in vain: the gateway reads no more.
@@ -26,16 +26,13 @@ type client2 struct {
 
 func (g *gateway) client2(t *testing.T) *client2 {
 	t.Helper()
-	c, err := g.dial(context.Background(), gatewayAddress+":8080")
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := g.connect(t, "h2")
 	t.Cleanup(func() { c.Close() })
 	_ = c.SetDeadline(time.Now().Add(patience))
-	f := &client2{Framer: http2.NewFramer(c, c), connection: c.(*net.TCPConn)}
+	f := &client2{Framer: http2.NewFramer(c, c), connection: c}
 	f.AllowIllegalWrites, f.AllowIllegalReads = true, true
 	f.encoder = hpack.NewEncoder(&f.block)
-	_, err = io.WriteString(c, http2.ClientPreface)
+	_, err := io.WriteString(c, http2.ClientPreface)
 	f.did(err)
 	return f
 }
@@ -49,8 +46,12 @@ func (f *client2) did(err error) {
 
 // notReading makes little room for answers, and waits no longer than it takes to fill it.
 func (f *client2) notReading() {
-	f.did(f.connection.SetReadBuffer(4096))
-	f.did(f.connection.SetDeadline(time.Now().Add(3 * time.Second)))
+	tcp := f.connection
+	if secure, ok := tcp.(*tls.Conn); ok {
+		tcp = secure.NetConn()
+	}
+	f.did(tcp.(*net.TCPConn).SetReadBuffer(4096))
+	f.did(f.connection.SetDeadline(time.Now().Add(1500 * time.Millisecond)))
 }
 
 // fields encodes names and values as they are.

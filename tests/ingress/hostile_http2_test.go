@@ -141,7 +141,10 @@ func body(name, rfc, length, content string) hostile2 {
 // another client.
 func TestHostileHTTP2(t *testing.T) {
 	t.Parallel()
-	g := start(t)
+	eitherWay(t, hostileHTTP2)
+}
+
+func hostileHTTP2(t *testing.T, g *gateway) {
 	w := edgeRules(g)
 	rows := append(messages(), conversations()...)
 	// Envoy ends a connection a second after it gave it up: these wait for it together.

@@ -3,6 +3,7 @@ package ingress
 import (
 	"bufio"
 	"bytes"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +14,10 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/kubernetes-traffic-manager/traffic/xds/envoy"
+	"github.com/kubernetes-traffic-manager/traffic/xds/ingress"
+	"github.com/kubernetes-traffic-manager/traffic/xds/mesh"
 )
 
 // A hostile is what somebody sends who wants more than an answer.
@@ -129,10 +134,7 @@ func (w *witness) take(t *testing.T) (requests, raw string) {
 // provoke sends bytes, and a victim's request after them, and returns the statuses of all answers until the connection ends.
 func (g *gateway) provoke(t *testing.T, request string) string {
 	t.Helper()
-	c, err := g.dial(t.Context(), gatewayAddress+":8080")
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := g.connect(t, "http/1.1")
 	defer c.Close()
 	_ = c.SetDeadline(time.Now().Add(5 * time.Second))
 	written := make(chan struct{})
@@ -151,9 +153,18 @@ func (g *gateway) provoke(t *testing.T, request string) string {
 		answers = append(answers, fmt.Sprint(response.StatusCode))
 		if response.Close { // it would wait for us to go: whatever else it would answer comes before its end
 			<-written
-			_ = c.(*net.TCPConn).CloseWrite()
+			leave(c)
 		}
 	}
+}
+
+// leave says that nothing more follows. Envoy, which waits for that for a second, does not take the word of TLS for it.
+func leave(c net.Conn) {
+	if secure, ok := c.(*tls.Conn); ok {
+		_ = secure.CloseWrite()
+		c = secure.NetConn()
+	}
+	_ = c.(*net.TCPConn).CloseWrite()
 }
 
 // ending says how a connection ended, if it is not as it should.
@@ -167,35 +178,91 @@ func ending(err error) []string {
 	return []string{err.Error()}
 }
 
+// overTLS is a gateway whose hostile clients speak TLS, and ask for no host by it: so each host has its plain routes.
+func overTLS(t *testing.T) *gateway {
+	t.Helper()
+	g := start(t, func(c *ingress.Config, e *envoy.GatewayConfig) {
+		c.DefaultCertificate = mesh.Object{Kind: ingress.Secret, Namespace: "default", Name: "default"}
+		e.DefaultCertificate = c.DefaultCertificate
+	})
+	g.certificate("default", "default.example")
+	g.secure = true
+	return g
+}
+
+// connect is a hostile client's connection.
+func (g *gateway) connect(t *testing.T, protocol string) net.Conn {
+	t.Helper()
+	port := ":8080"
+	if g.secure {
+		port = ":8443"
+	}
+	c, err := g.dial(t.Context(), gatewayAddress+port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !g.secure {
+		return c
+	}
+	secure := tls.Client(c, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{protocol}})
+	if err := secure.HandshakeContext(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := secure.ConnectionState().NegotiatedProtocol; got != protocol {
+		t.Fatalf("the gateway speaks %s, not %s", got, protocol)
+	}
+	return secure
+}
+
+// eitherWay runs a test of a plain gateway, and of one over TLS.
+func eitherWay(t *testing.T, test func(*testing.T, *gateway)) {
+	t.Helper()
+	for name, begin := range map[string]func(*testing.T) *gateway{
+		"plain": func(t *testing.T) *gateway { return start(t) }, "TLS": overTLS,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, begin(t))
+		})
+	}
+}
+
 // TestHostileRequests: no bytes make the gateway and a server disagree on where a request ends, whom it is for, or what it
 // asks; what cannot be read ends the connection, and nobody else notices.
 func TestHostileRequests(t *testing.T) {
 	t.Parallel()
-	g := start(t)
+	eitherWay(t, hostileRequests)
+}
+
+func hostileRequests(t *testing.T, g *gateway) {
 	w := edgeRules(g)
 	rows := 0
 	for _, table := range [][]hostile{framing(), syntax(), hosts(), targets(), paths()} {
 		for _, h := range table {
 			rows++
-			t.Run(strings.ReplaceAll(h.name, "/", "|"), func(t *testing.T) {
-				if got := g.provoke(t, h.send); got != h.want {
-					t.Errorf("RFC %s: %q is answered by %q, want %q", h.rfc, brief(h.send), got, h.want)
-				}
-				if got := g.provoke(t, ""); got != "200" {
-					t.Errorf("then another client is answered by %q", got)
-				}
-				seen, raw := w.take(t)
-				if want := h.expected(); seen != want {
-					t.Errorf("RFC %s: of %q servers saw %q, want %q", h.rfc, brief(h.send), seen, want)
-				}
-				if h.never != "" && strings.Contains(strings.ToLower(raw), strings.ToLower(h.never)) {
-					t.Errorf("RFC %s: of %q servers saw %q in %q", h.rfc, brief(h.send), h.never, raw)
-				}
-			})
+			t.Run(strings.ReplaceAll(h.name, "/", "|"), func(t *testing.T) { g.suffers(t, w, h) })
 		}
 	}
 	if rows < 100 {
 		t.Errorf("only %d hostile requests", rows)
+	}
+}
+
+// suffers sends a row and compares.
+func (g *gateway) suffers(t *testing.T, w *witness, h hostile) {
+	t.Helper()
+	if got := g.provoke(t, h.send); got != h.want {
+		t.Errorf("RFC %s: %q is answered by %q, want %q", h.rfc, brief(h.send), got, h.want)
+	}
+	if got := g.provoke(t, ""); got != "200" {
+		t.Errorf("then another client is answered by %q", got)
+	}
+	seen, raw := w.take(t)
+	if want := h.expected(); seen != want {
+		t.Errorf("RFC %s: of %q servers saw %q, want %q", h.rfc, brief(h.send), seen, want)
+	}
+	if h.never != "" && strings.Contains(strings.ToLower(raw), strings.ToLower(h.never)) {
+		t.Errorf("RFC %s: of %q servers saw %q in %q", h.rfc, brief(h.send), h.never, raw)
 	}
 }
 
