@@ -5,7 +5,6 @@ package injected
 import (
 	"crypto/x509"
 	"encoding/json"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -36,7 +35,23 @@ func Config(controlPort uint16, ca ...*x509.Certificate) inject.Config {
 // Pod is a pod of one container as the webhook makes it.
 func Pod(t testing.TB, namespace, name string, c inject.Config) *corev1.Pod {
 	t.Helper()
-	raw := fmt.Appendf(nil, `{"metadata":{"name":%q,"namespace":%q},"spec":{"containers":[{"name":"app","image":"app"}]}}`, name, namespace)
+	return Annotated(t, namespace, name, c, nil)
+}
+
+// Annotated is such a pod with annotations of its own.
+func Annotated(t testing.TB, namespace, name string, c inject.Config, annotations map[string]string) *corev1.Pod {
+	t.Helper()
+	metadata := map[string]any{"name": name, "namespace": namespace}
+	if len(annotations) > 0 {
+		metadata["annotations"] = annotations
+	}
+	raw, err := json.Marshal(map[string]any{
+		"metadata": metadata,
+		"spec":     map[string]any{"containers": []any{map[string]string{"name": "app", "image": "app"}}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 	injector, err := inject.New(c)
 	if err != nil {
 		t.Fatal(err)
