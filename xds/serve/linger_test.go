@@ -37,12 +37,12 @@ func (s *testServer) elapse() {
 // A port closes at once; a request that its listener took just before finds its cluster.
 func TestWhatAListenerUsedLingers(t *testing.T) {
 	s, p := lingering(t)
-	var applied Applied
-	s.Publish(closed(), func(a Applied) { applied = a })
+	applied := make(chan Applied, 1)
+	s.Publish(closed(), func(a Applied) { applied <- a })
 	p.wantAll("listener: -l")
 	p.quiet()
-	if applied.Acknowledged != 1 {
-		t.Errorf("the port is closed, and reported as %+v", applied)
+	if got := <-applied; got.Acknowledged != 1 {
+		t.Errorf("the port is closed, and reported as %+v", got)
 	}
 	s.elapse()
 	p.wantAll("cluster: -old", "endpoint: -old", "route: -r")
