@@ -2,11 +2,9 @@ package ingress
 
 import (
 	"bufio"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -137,50 +135,5 @@ func TestTrustedHops(t *testing.T) {
 		if got := g.get("http://web/", "X-Forwarded-For", forwarded).outcome(); got != want {
 			t.Errorf("X-Forwarded-For: %s gets %s, want %s", forwarded, got, want)
 		}
-	}
-}
-
-// TestJSONLog: each request is one object with the fields that are documented, numbers as numbers.
-func TestJSONLog(t *testing.T) {
-	t.Parallel()
-	g := start(t, func(_ *ingress.Config, c *envoy.GatewayConfig) { c.LogFormat = envoy.LogJSON })
-	g.service("web")
-	g.apply(rules("web", 1, "web|P|/|web"))
-	g.get(`http://web/a"b`, "User-Agent", "it\"s me")
-	line := regexp.MustCompile(`(?m)^{.*}$`)
-	var text string
-	g.eventually("a line", func() error {
-		text = line.FindString(g.log.String())
-		if text == "" {
-			return io.ErrUnexpectedEOF
-		}
-		return nil
-	})
-	var entry struct {
-		Host, Path, Cluster, Client string
-		UserAgent                   string `json:"user_agent"`
-		Status                      int
-		Duration                    *int `json:"duration_ms"`
-	}
-	var fields map[string]any
-	for _, to := range []any{&entry, &fields} {
-		if err := json.Unmarshal([]byte(text), to); err != nil {
-			t.Fatalf("%v in %s", err, text)
-		}
-	}
-	if entry.Host != "web" || !strings.HasPrefix(entry.Path, "/a") || entry.Status != http.StatusOK || entry.Duration == nil ||
-		entry.Client != gatewayAddress || entry.UserAgent != `it"s me` || !strings.Contains(entry.Cluster, "|default|web") {
-		t.Errorf("%+v of %s", entry, text)
-	}
-	want := []string{
-		"bytes_received", "bytes_sent", "client", "cluster", "duration_ms", "endpoint", "flags", "host", "method", "path", "protocol",
-		"status", "time", "tls", "user_agent",
-	}
-	var got []string
-	for name := range fields {
-		got = append(got, name)
-	}
-	if slices.Sort(got); !slices.Equal(got, want) {
-		t.Errorf("fields %q, want %q", got, want)
 	}
 }

@@ -54,6 +54,7 @@ func messages() []hostile2 {
 		malformed2(":path twice", "9113 8.3", request(":path", "/admin")...),
 		malformed2(":method twice", "9113 8.3", request(":method", "POST")...),
 		malformed2(":authority twice", "9113 8.3", request(":authority", "other")...),
+		malformed2(":path beyond ASCII", "3986 2", asked(":path", "/?\u0085smuggled")...).but("400"),
 		malformed2("pseudo field nobody knows", "9113 8.3", request(":evil", "1")...),
 		malformed2("pseudo field of answers", "9113 8.3", request(":status", "200")...),
 		malformed2(":path is missing", "9113 8.3.1", ":method", "GET", ":scheme", "http", ":authority", "web"),

@@ -17,9 +17,10 @@ const (
 	// hostForm is uri-host [ ":" port ] (RFC 9110, section 7.2): no userinfo, by which a link that a server makes of its own
 	// Host would lead elsewhere, and no list, which Envoy makes of two Host fields (RFC 9112, section 3.2).
 	hostForm = `([^@,:\[\]]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{0,5})?`
-	// brokenEscape is a path with a percent sign that encodes nothing (RFC 3986, section 2.1), as "%u0061", which is an "a" to
+	// targetForm is visible ASCII, as RFC 3986 has it and HTTP/1.1 insists on; over HTTP/2 a query could end a line of the log for
+	// those who end lines at U+0085. In the path each percent sign encodes something (section 2.1): "%u0061" is an "a" to
 	// some. Queries have always had such.
-	brokenEscape = `[^?]*%([^0-9A-Fa-f].*|[0-9A-Fa-f]([^0-9A-Fa-f].*)?)?`
+	targetForm = `([!-$&->@-~]|%[0-9A-Fa-f]{2})*(\?[!-~]*)?`
 )
 
 // malformedFilter is the first of all.
@@ -36,9 +37,9 @@ func header(name, pattern string) *routev3.HeaderMatcher {
 
 // malformed matches requests that are.
 func malformed() []*routev3.HeaderMatcher {
-	host := header(":authority", hostForm)
-	host.InvertMatch = true
-	return []*routev3.HeaderMatcher{host, header(":path", brokenEscape)}
+	host, target := header(":authority", hostForm), header(":path", targetForm)
+	host.InvertMatch, target.InvertMatch = true, true
+	return []*routev3.HeaderMatcher{host, target}
 }
 
 func denyMalformed() *rbacv3.RBAC {
