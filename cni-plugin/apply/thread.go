@@ -33,15 +33,28 @@ func inside(netns ns.NetNS, root string, do func() error) error {
 }
 
 func enter(netns ns.NetNS, root string) error {
+	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+		return fmt.Errorf("have mounts and a root folder of one's own: %w", err)
+	}
 	if root != "" {
-		if err := unix.Unshare(unix.CLONE_FS); err != nil {
-			return fmt.Errorf("have a root folder of one's own: %w", err)
-		}
 		if err := errors.Join(unix.Chroot(root), unix.Chdir("/")); err != nil {
 			return fmt.Errorf("enter the node's file system at %s: %w", root, err)
 		}
 	}
+	hideDirectories()
 	return netns.Set()
+}
+
+// hideDirectories lets programs of this thread know the users of /etc/passwd
+// alone: iptables asks for the name of each user, also by number, and where users
+// are in a directory such as LDAP, which cannot be reached from the network of a
+// pod that is being made, it waits for an answer. Where mounting is forbidden, as
+// AppArmor may, it does wait.
+func hideDirectories() {
+	// Nothing that is mounted here may appear on the node.
+	if err := unix.Mount("", "/", "", unix.MS_SLAVE|unix.MS_REC, ""); err == nil {
+		_ = unix.Mount("/dev/null", "/etc/nsswitch.conf", "", unix.MS_BIND, "")
+	}
 }
 
 // sameUsers reports a network namespace that belongs to another user namespace

@@ -33,17 +33,8 @@ func interruptedAdd(t *testing.T, netns ns.NetNS, mode string, written map[strin
 	t.Helper()
 	dir := t.TempDir()
 	for family, tables := range written {
-		program, err := exec.LookPath(family + "-" + mode + "-restore")
-		if err != nil {
-			t.Fatal(err)
-		}
-		script := fmt.Sprintf(interrupt, tables, program, dir, family)
-		if err := os.WriteFile(filepath.Join(dir, family+"-"+mode+"-restore"), []byte(script), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Symlink(strings.TrimSuffix(program, "-restore"), filepath.Join(dir, family+"-"+mode)); err != nil {
-			t.Fatal(err)
-		}
+		program := lookPath(t, family+"-"+mode+"-restore")
+		replaceRestore(t, dir, family+"-"+mode, fmt.Sprintf(interrupt, tables, program, dir, family))
 	}
 	cmd := addCommand(t, netns, "iptables-"+mode)
 	cmd.Env = append(cmd.Env, "PATH="+dir+":"+os.Getenv("PATH"))

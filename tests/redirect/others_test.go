@@ -1,7 +1,9 @@
 package redirect_test
 
 import (
+	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -121,4 +123,52 @@ var volatile = regexp.MustCompile(`(?m)^#.*\n|\[\d+:\d+\]|^.*TRAFFIC_ENVOY.*\n`)
 func (w *world) rulesOf(own theirs) string {
 	w.Helper()
 	return volatile.ReplaceAllString(w.shell(w.pod, own.show), "")
+}
+
+// A node whose users are in a directory does not wait for it: from the network of
+// a pod that is being made nobody can be asked. The node's own file stays.
+func TestNoDirectoryIsAsked(t *testing.T) {
+	const file = "/etc/nsswitch.conf" // says where users are looked up
+	before, err := os.ReadFile(file)
+	if err != nil || len(before) == 0 {
+		t.Fatalf("%d bytes in %s, %v", len(before), file, err)
+	}
+	dir := t.TempDir()
+	seen := filepath.Join(dir, "seen")
+	script := "#!/bin/sh\nwc -c < " + file + " > " + seen + "\nexec " + lookPath(t, "iptables-nft-restore") + " \"$@\"\n"
+	replaceRestore(t, dir, "iptables-nft", script)
+	cmd := addCommand(t, newNamespace(t), "iptables-nft")
+	cmd.Env = append(cmd.Env, "PATH="+dir+":"+os.Getenv("PATH"))
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("ADD: %v\n%s", err, out)
+	}
+	if size, err := os.ReadFile(seen); strings.TrimSpace(string(size)) != "0" {
+		t.Errorf("iptables saw %s bytes, %v", size, err)
+	}
+	if after, err := os.ReadFile(file); string(after) != string(before) {
+		t.Errorf("the node's file is now %q, %v", after, err)
+	}
+}
+
+// replaceRestore makes a folder of programs in which a script stands for the
+// restore of an iptables.
+func replaceRestore(t *testing.T, dir, iptables, script string) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(dir, iptables+"-restore"), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, program := range []string{iptables, iptables + "-save"} {
+		if err := os.Symlink(lookPath(t, program), filepath.Join(dir, program)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func lookPath(t *testing.T, program string) string {
+	t.Helper()
+	path, err := exec.LookPath(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
