@@ -56,7 +56,7 @@ fuzz: ## Run every fuzz target for FUZZTIME (60s), and let an API server judge 5
 	  for t in $$(sed -nE 's/^func (Fuzz[A-Za-z0-9_]*).*/\1/p' $$f); do \
 	    (cd $$(dirname $$f) && go test -run '^$$' -fuzz "^$$t$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 2s .) || exit 1; \
 	  done; done
-	go test -count=1 -run '^TestAdmission$$/^validity$$' -rapid.checks 5000 ./tests/admission
+	go test -count=1 ./tests/admission -run '^TestAdmission$$/^validity$$' -rapid.checks=5000
 
 generate: ## Rewrite goldens and generated files from what the code does: read the diff
 	go test ./webhook/inject ./webhook/admit ./cni-plugin/redirect ./xds ./xds/label ./tests/chart -update
