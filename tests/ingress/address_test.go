@@ -89,6 +89,26 @@ func TestForwardedHeaders(t *testing.T) {
 	}
 }
 
+// TestHeadersOfAWebSocket: a client cannot have a server ignore what it is told, by naming it as a header of the connection alone.
+func TestHeadersOfAWebSocket(t *testing.T) {
+	t.Parallel()
+	g := start(t)
+	connection := make(chan string, 1)
+	g.serveWith("web", func(_ http.ResponseWriter, r *http.Request) { connection <- strings.Join(r.Header["Connection"], ", ") })
+	g.apply(rules("web", 1, "web|P|/|web"))
+	c := g.connect(t, "http/1.1")
+	defer c.Close()
+	_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: web\r\nConnection: X-Real-Ip, Upgrade, X-Forwarded-For\r\nUpgrade: websocket\r\n\r\n")
+	select {
+	case got := <-connection:
+		if !strings.EqualFold(got, "upgrade") {
+			t.Errorf("of the connection alone are %q", got)
+		}
+	case <-time.After(patience):
+		t.Fatal("the server is asked nothing")
+	}
+}
+
 // TestProxyProtocol: a load balancer says who the client is, and nobody gets by without.
 func TestProxyProtocol(t *testing.T) {
 	t.Parallel()

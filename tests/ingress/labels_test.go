@@ -40,7 +40,7 @@ func TestLabelsAtTheGateway(t *testing.T) {
 	go func() { _ = server.Serve(l) }()
 	t.Cleanup(func() { server.Close() })
 	port := mustPort(t, l)
-	g.serviceAt("web", port, "traffic.request.timeout", "100ms", "traffic.retries.5xx", "2",
+	g.serviceAt("web", port, "traffic.request.timeout", "500ms", "traffic.retries.5xx", "2",
 		"traffic.fault.abort.percentage", "100", "traffic.rate.limit", "1")
 	g.apply(rules("web", 1, "web|P|/|web"))
 	for path, want := range map[string]string{"/": "web", "/slow": "504", "/flaky": "web"} {

@@ -52,14 +52,19 @@ const forwardedFilter = "forwarded"
 // trusted hops. Envoy itself sets X-Forwarded-For and -Proto.
 func forwarded() *filterv3.HeaderMutation {
 	mutations := &filterv3.Mutations{}
-	for _, h := range []struct{ name, value string }{
-		{"x-forwarded-host", "%REQ(:AUTHORITY)%"},
-		{"x-real-ip", "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"},
+	const replace, ifThere = corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD, corev3.HeaderValueOption_OVERWRITE_IF_EXISTS
+	for _, h := range []struct {
+		name, value string
+		action      corev3.HeaderValueOption_HeaderAppendAction
+	}{
+		{"x-forwarded-host", "%REQ(:AUTHORITY)%", replace},
+		{"x-real-ip", "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%", replace},
+		// A WebSocket's alone is still there. In it a client could name these headers, for a server to ignore them (RFC 9110, 7.6.1).
+		{"connection", "Upgrade", ifThere},
 	} {
 		mutations.RequestMutations = append(mutations.RequestMutations, &mutationv3.HeaderMutation{
 			Action: &mutationv3.HeaderMutation_Append{Append: &corev3.HeaderValueOption{
-				Header:       &corev3.HeaderValue{Key: h.name, Value: h.value},
-				AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
+				Header: &corev3.HeaderValue{Key: h.name, Value: h.value}, AppendAction: h.action,
 			}},
 		})
 	}
