@@ -140,21 +140,21 @@ var commentOption = regexp.MustCompile(`-m comment --comment (?:"(?:[^"\\]|\\.)*
 // error: it stands there as a remark.
 func parseRules(saved string) (rules, error) {
 	live := rules{}
-	table := ""
+	table := map[string][]string{} // nobody's, before the first
 	for line := range strings.Lines(saved) {
 		line = strings.TrimSpace(line)
 		switch {
 		case strings.HasPrefix(line, "#") && strings.Contains(line, "is incompatible"):
 			return nil, fmt.Errorf("%s: another program wrote rules there that iptables cannot read; use the back end nftables", strings.Trim(line, "# "))
 		case strings.HasPrefix(line, "*"):
-			table = line[1:]
-			live[table] = map[string][]string{}
+			table = map[string][]string{}
+			live[line[1:]] = table
 		case strings.HasPrefix(line, ":"):
 			name, _, _ := strings.Cut(line[1:], " ")
-			live[table][name] = []string{}
+			table[name] = []string{}
 		case strings.HasPrefix(line, "-A "):
 			name, rule, _ := strings.Cut(line[len("-A "):], " ")
-			live[table][name] = append(live[table][name], rule)
+			table[name] = append(table[name], rule)
 		}
 	}
 	return live, nil

@@ -105,3 +105,27 @@ func TestUnreadableTable(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// Whatever stands in a pod's tables, the node agent goes on, and a rule that is
+// added to right ones is a difference.
+func FuzzParseRules(f *testing.F) {
+	p := redirect.Rules(plain)
+	ipv4 := tables{family: families[0], mode: ModeNFT}
+	right := saved(ipv4, p)
+	for _, seed := range []string{right, "", ":OUTPUT", "-A", "*nat\n:X\n-A X", `*nat` + "\n" + `-A X -m comment --comment "a\" -j Y" -j Z`} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		if live, err := parseRules(text); err == nil {
+			_, _ = live.check(ipv4.family, p), live.hasOurs()
+		}
+		if strings.Contains(text, "\n") || strings.TrimSpace(text) == "" {
+			return
+		}
+		added := strings.Replace(right, "-A TRAFFIC_ENVOY_OUTPUT", "-A TRAFFIC_ENVOY_OUTPUT "+text+"\n-A TRAFFIC_ENVOY_OUTPUT", 1)
+		live, err := parseRules(added)
+		if err != nil || live.check(ipv4.family, p) == nil {
+			t.Errorf("%q before the first rule: %v", text, err)
+		}
+	})
+}
