@@ -187,7 +187,8 @@ func TestOverload(t *testing.T) {
 	expect("half", "200")
 }
 
-// TestFullMemory: Envoy knows the limit of its container. With one that is too small it serves nobody, and says so.
+// TestFullMemory: Envoy knows the limit of its container. With one that is too small it serves nobody. (Nor need it answer the
+// kubelet, as in TestOverload: a listener that comes when connections are refused already may refuse, too, until that is over.)
 func TestFullMemory(t *testing.T) {
 	t.Parallel()
 	g := newGateway(t)
@@ -199,7 +200,16 @@ func TestFullMemory(t *testing.T) {
 		heap["max_heap_size_bytes"] = 1 << 20
 	})
 	g.run()
-	g.waitFor(map[string]string{"shrink_heap": "100", "reject_incoming_connections": "100"})
+	g.service("web")
+	g.apply(rules("web", 1, "web|P|/|web"))
+	g.eventually("nobody is served", func() error {
+		client := g.client(nil)
+		defer client.CloseIdleConnections()
+		if a, err := ask(client, "http://web/"); err == nil {
+			return fmt.Errorf("a request gets %s", a.outcome())
+		}
+		return nil
+	})
 }
 
 // TestConnectionLimit: connections beyond the limit are closed at once, those that are there stay, and the kubelet and Prometheus
