@@ -8,16 +8,8 @@ import (
 	"maps"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"testing"
-)
-
-// The test binary is three programs: the tests, the network plugin that comes
-// before ours in a conflist, and who holds namespaces.
-const (
-	networkPlugin = "test-network"
-	holder        = "test-holder"
 )
 
 // bin is a folder with traffic-cni and the network plugin in it, as /opt/cni/bin
@@ -25,12 +17,6 @@ const (
 var bin string
 
 func TestMain(m *testing.M) {
-	switch filepath.Base(os.Args[0]) {
-	case networkPlugin:
-		os.Exit(runNetworkPlugin())
-	case holder:
-		os.Exit(runHolder())
-	}
 	code, err := runTests(m)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -44,27 +30,14 @@ func runTests(m *testing.M) (code int, err error) {
 		return 1, err
 	}
 	defer os.RemoveAll(bin)
-	if err := os.Chmod(bin, 0o755); err != nil { // other users run programs
+	if err := os.Chmod(bin, 0o755); err != nil { // traffic-verify is not root
 		return 1, err
 	}
 	if err := installMissing(); err != nil {
 		return 1, err
 	}
-	self, err := os.Executable()
-	if err != nil {
-		return 1, err
-	}
-	data, err := os.ReadFile(self)
-	if err != nil {
-		return 1, err
-	}
-	for _, role := range []string{networkPlugin, holder} {
-		if err := os.WriteFile(filepath.Join(bin, role), data, 0o755); err != nil {
-			return 1, err
-		}
-	}
 	const commands = "github.com/kubernetes-traffic-manager/traffic/cni-plugin/cmd/"
-	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", bin, commands+"traffic-cni", commands+"traffic-verify")
+	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", bin, commands+"traffic-cni", commands+"traffic-verify", "./cmd/"+networkPlugin)
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		return 1, fmt.Errorf("build the programs: %w\n%s", err, out)

@@ -2,10 +2,7 @@ package redirect_test
 
 import (
 	"fmt"
-	"io"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -22,18 +19,12 @@ const (
 	mappedUsers = 65536
 )
 
-// runHolder holds the namespaces that it was started in until stdin ends.
-func runHolder() int {
-	_, _ = io.Copy(io.Discard, os.Stdin)
-	return 0
-}
-
 // newUserNamespace makes a network namespace that belongs to another user
 // namespace, as runtimes do for pods with hostUsers: false.
 func newUserNamespace(t testing.TB) ns.NetNS {
 	t.Helper()
 	users := []syscall.SysProcIDMap{{ContainerID: 0, HostID: firstMapped, Size: mappedUsers}}
-	cmd := exec.Command(filepath.Join(bin, holder))
+	cmd := exec.Command("cat") // holds them until its stdin ends
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET,
 		UidMappings: users, GidMappings: users,
