@@ -80,6 +80,11 @@ var podTraits = []trait{
 	func(t *rapid.T, p *corev1.Pod) {
 		annotate(p, oneOf(t, "traffic.envoy.exclude-cidrs", "traffic.envoy.exclude-ports"), oneOf(t, "10.0.0.0/8, 2001:db8::/32", "1-65535,80", "x", ""))
 	},
+	func(t *rapid.T, p *corev1.Pod) {
+		annotate(p, oneOf(t, "traffic.envoy.requests", "traffic.envoy.limits"), oneOf(t,
+			"cpu=500m,memory=256Mi", "cpu=4", "memory=1Mi", "ephemeral-storage=1Gi", "cpu=-1", "cpu=1n", "memory=1.5e9", "memory=8E", "cpu=1e30", "gpu=1", ""))
+		annotate(p, "traffic.envoy.log-level", oneOf(t, "debug", "loud"))
+	},
 	// All annotations of an object together are at most 256 KiB.
 	func(t *rapid.T, p *corev1.Pod) {
 		annotate(p, "long", strings.Repeat("x", mostly(t, 256<<10, 1000, 250<<10, 255<<10, 256<<10-4)))

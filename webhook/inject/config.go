@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/kubernetes-traffic-manager/traffic/cni-plugin/redirect"
 )
@@ -26,6 +27,8 @@ type Config struct {
 	// ProxyImage is a stock Envoy image, VerifyImage holds the command traffic-verify.
 	ProxyImage, VerifyImage string
 	ImagePullPolicy         corev1.PullPolicy
+	// PullSecrets are the names of Secrets that every injected pod pulls images with, besides its own.
+	PullSecrets []string
 	// Verify adds the init container that waits until the pod's connections reach its own Envoy.
 	Verify bool
 
@@ -70,6 +73,9 @@ func (c Config) Validate() error {
 	}
 	check(c.ProxyImage != "", "proxy image: must not be empty")
 	check(c.VerifyImage != "" || !c.Verify, "verify image: must not be empty; or switch the check off")
+	for _, name := range c.PullSecrets {
+		check(len(validation.IsDNS1123Subdomain(name)) == 0, "pull secret %q: must be the name of a Secret", name)
+	}
 	check(c.ProxyUID != 0 && c.ProxyUID != VerifyUID && c.ProxyUID <= 1<<31-1,
 		"proxy uid %d: must be 1 to %d and not %d, which is traffic-verify's", c.ProxyUID, 1<<31-1, VerifyUID)
 	check(c.ProxyPort != 0, "proxy port 0: must be 1 to 65535")

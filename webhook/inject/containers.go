@@ -3,6 +3,7 @@ package inject
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -170,6 +171,18 @@ func (c Config) initContainers() ([]jsontext.Value, error) {
 		}
 	}
 	return raws, nil
+}
+
+// missingSecrets are the pull secrets that a pod does not have yet, in the order of the configuration. Kubernetes has given it
+// those of its service account before.
+func (i *Injector) missingSecrets(p *pod) []jsontext.Value {
+	var missing []jsontext.Value
+	for _, name := range i.config.PullSecrets {
+		if !slices.Contains(p.Spec.ImagePullSecrets, pullSecret{Name: name}) {
+			missing = append(missing, i.pullSecrets[name])
+		}
+	}
+	return missing
 }
 
 // withoutResources is for pods that have requests or limits as a whole, in which those of one more container may not fit.

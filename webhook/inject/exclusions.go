@@ -2,13 +2,11 @@ package inject
 
 import (
 	"fmt"
-	"maps"
 	"net/netip"
 	"slices"
 	"strings"
 
 	"github.com/kubernetes-traffic-manager/traffic/cni-plugin/redirect"
-	"github.com/kubernetes-traffic-manager/traffic/xds/label"
 )
 
 // Pod annotations that exclude destinations from the redirect, besides those excluded in all pods: addresses and
@@ -57,32 +55,6 @@ func ParseList[T any](text string, parse func(string) (T, error)) (values []T, e
 		values = append(values, value)
 	}
 	return values, errs
-}
-
-// AnnotationPrefix begins the annotations of ours, those of other sidecars of that kind not.
-const AnnotationPrefix = "traffic.envoy."
-
-// Annotations says what a pod's annotations do not do: exclusions that are not valid, and names that nobody reads.
-func (i *Injector) Annotations(annotations map[string]string) []string {
-	_, warnings := exclude(i.config.redirectSpec(), annotations)
-	return append(warnings, unread(annotations)...)
-}
-
-var readAnnotations = []string{
-	ExcludeCIDRsAnnotation, ExcludePortsAnnotation, TemplateLabelAnnotation,
-	redirect.Annotation, label.ProxyAnnotation, BootstrapAnnotation, TokenFileAnnotation, ServiceAnnotation,
-}
-
-// unread lists annotations that look like ours and are none: a misspelt exclusion would exclude nothing.
-func unread(annotations map[string]string) []string {
-	var warnings []string
-	for _, key := range slices.Sorted(maps.Keys(annotations)) {
-		if strings.HasPrefix(key, AnnotationPrefix) && !slices.Contains(readAnnotations, key) {
-			warnings = append(warnings, fmt.Sprintf("annotation %s: no such annotation, only %s and %s; ignored",
-				key, ExcludeCIDRsAnnotation, ExcludePortsAnnotation))
-		}
-	}
-	return warnings
 }
 
 // exclude adds what the pod's annotations exclude to the spec. What is not valid, or one too many, is left out with a

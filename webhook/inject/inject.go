@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/kubernetes-traffic-manager/traffic/cni-plugin/redirect"
 	"github.com/kubernetes-traffic-manager/traffic/webhook/patch"
@@ -68,6 +69,7 @@ type Injector struct {
 	// resources, for pods that have some as a whole.
 	containers, lean []jsontext.Value
 	volumes          []jsontext.Value
+	pullSecrets      map[string]jsontext.Value // by name
 	annotations      map[string]string
 	keepsGuaranteed  bool
 }
@@ -98,6 +100,12 @@ func New(c Config) (*Injector, error) {
 			return nil, err
 		}
 		i.volumes = append(i.volumes, raw)
+	}
+	i.pullSecrets = map[string]jsontext.Value{}
+	for _, name := range c.PullSecrets {
+		if i.pullSecrets[name], err = marshalled(corev1.LocalObjectReference{Name: name}); err != nil {
+			return nil, err
+		}
 	}
 	return i, nil
 }
@@ -215,17 +223,18 @@ func (i *Injector) add(p *pod) (Result, error) {
 	if clash := tooLong(p.Metadata.Annotations, annotations); clash != "" {
 		return refused(clash), nil
 	}
-	warnings = slices.Concat(warnings, unread(p.Metadata.Annotations), i.doubts(p))
-	containers := i.containers
-	if p.Spec.Resources != nil {
-		containers = i.lean
+	containers, more, err := i.containersOf(p)
+	if err != nil {
+		return Result{}, err
 	}
+	warnings = slices.Concat(warnings, more, unread(p.Metadata.Annotations), i.doubts(p))
 	ops, err := patch.Set(patch.Of("metadata", "annotations"), p.Metadata.Annotations, annotations)
 	if err != nil {
 		return Result{}, err
 	}
 	ops = append(ops, first(patch.Of("spec", "initContainers"), p.Spec.InitContainers == nil, containers)...)
 	ops = append(ops, last(patch.Of("spec", "volumes"), p.Spec.Volumes == nil, i.volumes)...)
+	ops = append(ops, last(patch.Of("spec", "imagePullSecrets"), p.Spec.ImagePullSecrets == nil, i.missingSecrets(p))...)
 	return Result{Outcome: Injected, Patch: ops, Warnings: warnings}, nil
 }
 
@@ -248,7 +257,7 @@ func (i *Injector) doubts(p *pod) []string {
 		found = append(found, fmt.Sprintf(
 			"dnsPolicy %s: Envoy may not find %s, then the pod does not start; use ClusterFirst", p.Spec.DNSPolicy, i.config.ControlHost))
 	}
-	if p.Spec.Resources == nil && !i.keepsGuaranteed && isGuaranteed(slices.Concat(p.Spec.InitContainers, p.Spec.Containers)) {
+	if p.Spec.Resources == nil && !i.keepsGuaranteedWith(p.Metadata.Annotations) && isGuaranteed(slices.Concat(p.Spec.InitContainers, p.Spec.Containers)) {
 		found = append(found, notGuaranteed)
 	}
 	return found
@@ -268,7 +277,7 @@ func first(array patch.Path, missing bool, values []jsontext.Value) []patch.Oper
 
 func last(array patch.Path, missing bool, values []jsontext.Value) []patch.Operation {
 	var ops []patch.Operation
-	if missing {
+	if missing && len(values) > 0 {
 		ops = append(ops, patch.Add(array, jsontext.Value("[]")))
 	}
 	for _, value := range values {

@@ -154,6 +154,7 @@ func override(t *testing.T, c *Config, text []byte) {
 		Verify                     *bool
 		OutboundPolicy             Policy
 		ExcludeCIDRs, ExcludePorts []string
+		PullSecrets                []string
 	}
 	if err := yaml.UnmarshalStrict(text, &values); err != nil {
 		t.Fatal(err)
@@ -164,6 +165,7 @@ func override(t *testing.T, c *Config, text []byte) {
 	if values.OutboundPolicy != "" {
 		c.OutboundPolicy = values.OutboundPolicy
 	}
+	c.PullSecrets = values.PullSecrets
 	for _, cidr := range values.ExcludeCIDRs {
 		c.ExcludeCIDRs = append(c.ExcludeCIDRs, netip.MustParsePrefix(cidr))
 	}

@@ -51,6 +51,7 @@ type podSpec struct {
 	Containers          []container       `json:"containers"`
 	EphemeralContainers []container       `json:"ephemeralContainers"`
 	Volumes             []volume          `json:"volumes"`
+	ImagePullSecrets    []pullSecret      `json:"imagePullSecrets"`
 	HostNetwork         bool              `json:"hostNetwork"`
 	DNSPolicy           string            `json:"dnsPolicy"`
 	NodeSelector        map[string]string `json:"nodeSelector"`
@@ -74,6 +75,10 @@ type containerPort struct {
 
 type securityContext struct {
 	RunAsUser *int64 `json:"runAsUser"`
+}
+
+type pullSecret struct {
+	Name string `json:"name"`
 }
 
 type volume struct {

@@ -10,7 +10,8 @@ import (
 
 // notGuaranteed is for those who made a pod Guaranteed: CPUs of its own and the last place in evictions depend on that.
 const notGuaranteed = "it was of QoS class Guaranteed and becomes Burstable, because Envoy's requests are not its limits: " +
-	"the chart's values proxy.resources and verify.resources keep it, with requests equal to limits"
+	"the chart's values proxy.resources and verify.resources keep it, with requests equal to limits, and for the former a pod's " +
+	RequestsAnnotation + " and " + LimitsAnnotation
 
 // amounts is what is read of a container's resources.
 type amounts struct {

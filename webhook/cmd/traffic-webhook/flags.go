@@ -81,6 +81,8 @@ func sidecarFlags(flags *flag.FlagSet, c *inject.Config) {
 	flags.StringVar(&c.VerifyImage, "verify-image", "", "image with traffic-verify (required with --verify)")
 	flags.BoolVar(&c.Verify, "verify", true, "add the init container that waits until the pod's connections reach its own Envoy")
 	flags.Var(oneOf(&c.ImagePullPolicy, corev1.PullIfNotPresent, corev1.PullAlways, corev1.PullNever), "image-pull-policy", "of both images")
+	flags.Var(listOf(&c.PullSecrets, func(name string) (string, error) { return name, nil }, func(name string) string { return name }),
+		"pull-secrets", "Secrets of their own namespaces that injected pods pull images with, besides their own")
 	flags.Var(number(&c.ControlPort, 18000), "control-port", "port of the control plane")
 	flags.Var(number(&c.ProxyPort, 10000), "proxy-port", "port that receives redirected connections")
 	flags.Var(number(&c.StatsPort, 8900), "proxy-stats-port", "port of /ready and /stats/prometheus on the pod's address")

@@ -38,7 +38,7 @@ import (
 func TestFlags(t *testing.T) {
 	c, err := parseFlags([]string{
 		"--namespace=traffic-system", "--proxy-image=envoy", "--verify-image=verify", "--image-pull-policy=Always",
-		"--control-port=18001", "--proxy-port=10001", "--proxy-stats-port=8901", "--proxy-uid=1400", "--proxy-concurrency=3",
+		"--pull-secrets=mirror,company", "--control-port=18001", "--proxy-port=10001", "--proxy-stats-port=8901", "--proxy-uid=1400", "--proxy-concurrency=3",
 		"--proxy-log-level=debug", "--proxy-requests=cpu=1,memory=2Gi", "--proxy-limits=", "--verify=false", "--proxy-ipv6=false",
 		"--verify-requests=cpu=1m", "--verify-limits=memory=8Mi", "--outbound-default-policy=passthrough",
 		"--exclude-cidrs=10.0.0.0/8,fd00::1", "--exclude-ports=25,9000-9100", "--copy-workload-label=false", "--tls-dir=/tls",
@@ -52,7 +52,7 @@ func TestFlags(t *testing.T) {
 	}
 	want := config{
 		sidecar: inject.Config{
-			ProxyImage: "envoy", VerifyImage: "verify", ImagePullPolicy: corev1.PullAlways,
+			ProxyImage: "envoy", VerifyImage: "verify", ImagePullPolicy: corev1.PullAlways, PullSecrets: []string{"mirror", "company"},
 			ProxyUID: 1400, ProxyPort: 10001, StatsPort: 8901, Concurrency: 3, LogLevel: "debug",
 			ProxyResources: corev1.ResourceRequirements{
 				Requests: corev1.ResourceList{"cpu": resource.MustParse("1"), "memory": resource.MustParse("2Gi")}, Limits: corev1.ResourceList{},
