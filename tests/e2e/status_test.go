@@ -21,8 +21,8 @@ import (
 const statusRounds = 20
 
 // TestIngressStatus (F106) measures from each write to the status that follows from it, as a client that watches sees it:
-// of an Ingress that is created, of others' class, ours again, younger than another of the same path, the heir of its
-// path, and of a class that is deleted. Two replicas run, and the API server counts what they write.
+// of an Ingress that is created, of others' class, ours again, the heir of an older one's path and without it again, and of
+// a class that is deleted. Two replicas run, and the API server counts what they write.
 func TestIngressStatus(t *testing.T) {
 	s := watchStatuses(t)
 	replicas, err := s.client.AppsV1().Deployments("traffic-system").Get(t.Context(), "traffic-control", metav1.GetOptions{})
@@ -34,21 +34,27 @@ func TestIngressStatus(t *testing.T) {
 	}
 	before, writes := statusWrites(t, s.client), 0
 	for i := range statusRounds {
-		name, host := fmt.Sprintf("older-%d", i), fmt.Sprintf("status-%d.%s.example.com", i, s.namespace)
-		s.measure(t, "created", s.address, name, func() { s.create(t, name, host, "traffic-manager") })
-		s.measure(t, "others' class", "", name, func() { s.patch(t, name, "others") })
-		s.measure(t, "our class", s.address, name, func() { s.patch(t, name, "traffic-manager") })
 		// Of two that are as old, to the second, the first by name has the path.
-		s.create(t, "younger-"+fmt.Sprint(i), host, s.class)
-		s.measure(t, "heir", s.address, "younger-"+fmt.Sprint(i), func() { s.delete(t, name) })
-		writes += 4
+		older, younger, host := fmt.Sprint("older-", i), fmt.Sprint("younger-", i), fmt.Sprintf("status-%d.%s.example.com", i, s.namespace)
+		since := s.create(t, older, host, "traffic-manager")
+		s.measure(t, "created", older, s.address, since)
+		s.create(t, younger, host, s.class)
+		since = s.patch(t, older, "others")
+		s.measure(t, "others' class", older, "", since)
+		s.measure(t, "heir", younger, s.address, since)
+		since = s.patch(t, older, "traffic-manager")
+		s.measure(t, "our class", older, s.address, since)
+		s.measure(t, "claim lost", younger, "", since)
+		since = s.delete(t, older)
+		s.measure(t, "heir", younger, s.address, since)
+		writes += 6
 	}
 	since := time.Now()
 	if err := s.client.NetworkingV1().IngressClasses().Delete(t.Context(), s.class, metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	for i := range statusRounds {
-		s.took["class deleted"] = append(s.took["class deleted"], s.shows(t, "younger-"+fmt.Sprint(i), "").Sub(since))
+		s.measure(t, "class deleted", fmt.Sprint("younger-", i), "", since)
 		writes++
 	}
 	if got := statusWrites(t, s.client) - before; got != writes {
@@ -109,8 +115,10 @@ func watchStatuses(t *testing.T) *statuses {
 	return s
 }
 
-func (s *statuses) create(t *testing.T, name, host, class string) {
+// create, patch and delete return when they began.
+func (s *statuses) create(t *testing.T, name, host, class string) (since time.Time) {
 	t.Helper()
+	since = time.Now()
 	prefix := networkingv1.PathTypePrefix
 	backend := networkingv1.IngressBackend{Service: &networkingv1.IngressServiceBackend{Name: "web", Port: networkingv1.ServiceBackendPort{Number: 80}}}
 	paths := &networkingv1.HTTPIngressRuleValue{Paths: []networkingv1.HTTPIngressPath{{Path: "/", PathType: &prefix, Backend: backend}}}
@@ -120,33 +128,37 @@ func (s *statuses) create(t *testing.T, name, host, class string) {
 	if _, err := s.client.NetworkingV1().Ingresses(s.namespace).Create(t.Context(), i, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
+	return since
 }
 
-func (s *statuses) patch(t *testing.T, name, class string) {
+func (s *statuses) patch(t *testing.T, name, class string) (since time.Time) {
 	t.Helper()
+	since = time.Now()
 	patch := fmt.Appendf(nil, `{"spec":{"ingressClassName":%q}}`, class)
 	if _, err := s.client.NetworkingV1().Ingresses(s.namespace).Patch(t.Context(), name, types.MergePatchType, patch, metav1.PatchOptions{}); err != nil {
 		t.Fatal(err)
 	}
+	return since
 }
 
-func (s *statuses) delete(t *testing.T, name string) {
+func (s *statuses) delete(t *testing.T, name string) (since time.Time) {
 	t.Helper()
+	since = time.Now()
 	if err := s.client.NetworkingV1().Ingresses(s.namespace).Delete(t.Context(), name, metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
+	return since
 }
 
-// measure keeps how long after the beginning of a write the Ingress shows an address.
-func (s *statuses) measure(t *testing.T, change, address, name string, write func()) {
+// measure keeps how long after the beginning of a write the Ingress shows an address, or none.
+func (s *statuses) measure(t *testing.T, change, name, address string, since time.Time) {
 	t.Helper()
-	since := time.Now()
-	write()
-	s.took[change] = append(s.took[change], s.shows(t, name, address).Sub(since))
+	s.shows(t, name, address)
+	s.took[change] = append(s.took[change], time.Since(since))
 }
 
 // shows waits until the client sees that an Ingress has an address, or none.
-func (s *statuses) shows(t *testing.T, name, address string) time.Time {
+func (s *statuses) shows(t *testing.T, name, address string) {
 	t.Helper()
 	limit := time.After(time.Minute)
 	for s.shown[name] != address {
@@ -165,7 +177,6 @@ func (s *statuses) shows(t *testing.T, name, address string) time.Time {
 			t.Fatalf("after a minute, %s shows %q, and not %q", name, s.shown[name], address)
 		}
 	}
-	return time.Now()
 }
 
 // statusWrites is how many writes of Ingresses' statuses the API server has answered.
