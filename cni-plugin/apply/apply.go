@@ -49,6 +49,8 @@ type Host struct {
 	// Root is where the node's file system is, for back ends that run programs of
 	// the node; empty where it is this program's own.
 	Root string
+	// PassedOver, unless nil, is told of each back end that Auto found not to work.
+	PassedOver func(backend string, err error)
 }
 
 // backends in the order in which Auto tries them.
@@ -124,11 +126,15 @@ func (h Host) Resolve(name string) (resolved string, err error) {
 }
 
 func (h Host) choose(name string, netns ns.NetNS) (Backend, error) {
+	return h.chooseOf(h.backends(), name, netns)
+}
+
+func (h Host) chooseOf(backends []Backend, name string, netns ns.NetNS) (Backend, error) {
 	if err := ValidateName(name); err != nil {
 		return nil, err
 	}
 	var failed []error
-	for _, b := range h.backends() {
+	for _, b := range backends {
 		if name == b.Name() {
 			return b, nil
 		}
@@ -138,6 +144,9 @@ func (h Host) choose(name string, netns ns.NetNS) (Backend, error) {
 		err := b.Probe(netns)
 		if err == nil {
 			return b, nil
+		}
+		if h.PassedOver != nil {
+			h.PassedOver(b.Name(), err)
 		}
 		failed = append(failed, fmt.Errorf("%s: %w", b.Name(), err))
 	}

@@ -87,3 +87,40 @@ func TestExpressionsAreComplete(t *testing.T) {
 		}
 	}
 }
+
+// tried is a back end that says whether it works.
+type tried struct {
+	Backend
+	err error
+}
+
+func (t tried) Probe(ns.NetNS) error { return t.err }
+
+// Auto is the first that works; what does not is told, and why.
+func TestAuto(t *testing.T) {
+	broken := errors.New("no such module")
+	backends := Host{}.backends()
+	for works, want := range []string{"nftables", "iptables-nft", "iptables-legacy", ""} {
+		var candidates []Backend
+		for i, b := range backends {
+			err := broken
+			if i >= works {
+				err = nil
+			}
+			candidates = append(candidates, tried{b, err})
+		}
+		var passed []string
+		host := Host{PassedOver: func(name string, _ error) { passed = append(passed, name) }}
+		b, err := host.chooseOf(candidates, Auto, nil)
+		if want == "" {
+			if !errors.Is(err, broken) || !strings.Contains(err.Error(), "no back end works on this node: nftables: no such module") {
+				t.Errorf("none works: %v", err)
+			}
+		} else if err != nil || b.Name() != want {
+			t.Errorf("%v, %v instead of %s", b, err, want)
+		}
+		if len(passed) != works {
+			t.Errorf("%s: passed over %v", want, passed)
+		}
+	}
+}

@@ -71,7 +71,9 @@ type Agent struct {
 
 // New makes an agent of a valid configuration.
 func New(c Config, client kubernetes.Interface, log *slog.Logger) *Agent {
-	host := apply.Host{Root: c.HostRoot}
+	host := apply.Host{Root: c.HostRoot, PassedOver: func(backend string, err error) {
+		log.Warn("back end does not work on this node", "backend", backend, "error", err)
+	}}
 	a := newAgent(c, client, log, host.In, host.Resolve)
 	a.repairer.removeOthers = host.RemoveOthers
 	a.reports = plugin.ReportSocket
