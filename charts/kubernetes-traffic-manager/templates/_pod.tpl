@@ -21,18 +21,20 @@ tolerations:
 {{- end }}
 {{- end }}
 
-{{- /* Replicas on different nodes and zones, as far as there are any. Takes a dict with "root" and "component". */ -}}
+{{- /* Replicas on different nodes and zones, during rollouts as well. Takes a dict with "root", "component" and "spread". */ -}}
 {{- define "traffic.spread" -}}
+{{- with .spread -}}
 topologySpreadConstraints:
-  {{- range list "kubernetes.io/hostname" "topology.kubernetes.io/zone" }}
-  - topologyKey: {{ . }}
+  {{- range $key, $otherwise := . }}
+  - topologyKey: {{ $key }}
     maxSkew: 1
-    whenUnsatisfiable: ScheduleAnyway
+    whenUnsatisfiable: {{ $otherwise }}
     labelSelector:
       matchLabels:
         {{- include "traffic.selector" $ | nindent 8 }}
     matchLabelKeys: [pod-template-hash]
   {{- end }}
+{{- end }}
 {{- end }}
 
 {{- define "traffic.restrictedPod" -}}
@@ -81,6 +83,7 @@ metadata:
     {{- include "traffic.labels" . | nindent 4 }}
 spec:
   maxUnavailable: 1
+  unhealthyPodEvictionPolicy: AlwaysAllow # a pod that serves nobody holds up no drain of its node
   selector:
     matchLabels:
       {{- include "traffic.selector" . | nindent 6 }}
