@@ -41,6 +41,7 @@ func TestInstallation(t *testing.T) {
 	s.kubectl(t, "wait", "-n", "shop", "--for=condition=Ready", "pod", "--all", "--timeout=60s")
 
 	t.Run("F01 the API server trusts the webhooks", func(t *testing.T) { trusted(t, s) })
+	t.Run("helm test", func(t *testing.T) { helmTest(t, s) })
 	t.Run("F02 pods of another namespace are served", func(t *testing.T) { served(t, s) })
 	traced(t, s)
 	t.Run("F04 ports", func(t *testing.T) { ports(t, s) })
@@ -60,7 +61,7 @@ func (s *site) install(t *testing.T, more ...string) {
 		"install", "traffic", "charts/kubernetes-traffic-manager", "-n", release, "--create-namespace", "--wait", "--timeout=3m",
 		"-f", "tests/cluster/values.yaml", "-f", s.images, "--set", fmt.Sprintf(
 			"port.trafficControl=%d,port.envoyProxy=%d,port.envoyAdmin=%d,port.prometheusPort=%d,port.trafficZipkin=%d,proxy.uid=%s,"+
-				"tracing.address=,ingress.watchIngressWithoutClass=false",
+				"tracing.address=,ingress.watchIngressWithoutClass=false,networkPolicies.enabled=true",
 			controlPort, proxyPort, statsPort, metricsPort, tracesPort, envoyUID),
 	}, more...)...)
 }
