@@ -1,10 +1,13 @@
 package main
 
 import (
+	"archive/tar"
 	"bytes"
 	"context"
+	"debug/elf"
 	"io"
 	"log"
+	"maps"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -13,8 +16,11 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/registry"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"sigs.k8s.io/yaml"
 )
 
@@ -115,28 +121,77 @@ func TestBuildTwiceIsTheSameImage(t *testing.T) {
 	}
 }
 
+// A node pulls the image of its own platform out of the index, and can run what is in it.
 func TestBuildForSeveralPlatforms(t *testing.T) {
+	server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
+	defer server.Close()
 	options := greeter(module(t))
-	options.Registry = "example.org"
+	options.Registry = strings.TrimPrefix(server.URL, "http://")
+	options.Values = filepath.Join(t.TempDir(), "values.yaml")
 	options.Platforms = append(options.Platforms, v1.Platform{OS: "linux", Architecture: "arm64"})
-	all, err := assemble(context.Background(), options, t.TempDir())
+	if err := build(t.Context(), options, io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(options.Values)
 	if err != nil {
 		t.Fatal(err)
 	}
-	index, isIndex := all[0].manifest.(v1.ImageIndex)
-	if !isIndex {
-		t.Fatalf("two platforms made a %T, want an index", all[0].manifest)
+	_, pinned, _ := strings.Cut(strings.TrimSpace(string(text)), "helloGreeter: ")
+	reference, err := name.ParseReference(pinned)
+	if err != nil {
+		t.Fatalf("the values file does not name the image: %s", text)
+	}
+	index, err := remote.Index(reference)
+	if err != nil {
+		t.Fatal(err)
 	}
 	manifest, err := index.IndexManifest()
 	if err != nil {
 		t.Fatal(err)
 	}
-	var got []string
-	for _, image := range manifest.Manifests {
-		got = append(got, image.Platform.String())
+	machines := map[string]elf.Machine{}
+	for _, entry := range manifest.Manifests {
+		image, err := index.Image(entry.Digest)
+		if err != nil {
+			t.Fatal(err)
+		}
+		config, err := image.ConfigFile()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if said := config.Platform().String(); said != entry.Platform.String() {
+			t.Errorf("the index says %s, the image %s", entry.Platform, said)
+		}
+		machines[entry.Platform.String()] = machine(t, image, "usr/local/bin/hello")
 	}
-	if want := []string{"linux/amd64", "linux/arm64"}; !slices.Equal(got, want) {
-		t.Errorf("the index has %v, want %v", got, want)
+	if want := map[string]elf.Machine{"linux/amd64": elf.EM_X86_64, "linux/arm64": elf.EM_AARCH64}; !maps.Equal(machines, want) {
+		t.Errorf("the index has programs for %v, want %v", machines, want)
+	}
+}
+
+// machine is what a program of an image runs on.
+func machine(t *testing.T, image v1.Image, path string) elf.Machine {
+	t.Helper()
+	extracted := mutate.Extract(image)
+	defer extracted.Close()
+	files := tar.NewReader(extracted)
+	for {
+		header, err := files.Next()
+		if err != nil {
+			t.Fatalf("%s is not in the image: %v", path, err)
+		}
+		if header.Name != path {
+			continue
+		}
+		content, err := io.ReadAll(files)
+		if err != nil {
+			t.Fatal(err)
+		}
+		program, err := elf.NewFile(bytes.NewReader(content))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return program.Machine
 	}
 }
 
@@ -154,13 +209,16 @@ func TestBuildShowsCompilerErrors(t *testing.T) {
 func TestParse(t *testing.T) {
 	root := "../.."
 	for arguments, want := range map[string]string{
-		"-platform linux":               `-platform: "linux" is not of the form linux/amd64`,
-		"-platform linux/amd64,":        `-platform: "" is not of the form linux/amd64`,
-		"-archive x -platform a/b,c/d":  "-archive: an archive holds one platform, give -platform one only",
-		"-version 1 traffic-contrail":   `there is no image "traffic-contrail"; there are traffic-control, traffic-webhook, traffic-node, traffic-verify, bookinfo, echo`,
-		"-root /nonexistent":            "find the default of -version: open /nonexistent/charts/kubernetes-traffic-manager/Chart.yaml: no such file or directory",
-		"-version 1 -nosuchflag":        "flag provided but not defined: -nosuchflag",
-		"-version 1 bookinfo bookinfo2": `there is no image "bookinfo2"; there are traffic-control, traffic-webhook, traffic-node, traffic-verify, bookinfo, echo`,
+		"-platform linux":                      `-platform: "linux" is not of the form linux/amd64`,
+		"-platform linux/amd64,":               `-platform: "" is not of the form linux/amd64`,
+		"-platform windows/amd64":              `-platform: "windows/amd64" is not of the form linux/amd64`,
+		"-platform linux/arm/v7":               `-platform: "linux/arm/v7" is not of the form linux/amd64`,
+		"-platform linux/a,linux/a":            "-platform: linux/a is there twice",
+		"-archive x -platform linux/a,linux/b": "-archive: an archive holds one platform, give -platform one only",
+		"-version 1 traffic-contrail":          `there is no image "traffic-contrail"; there are traffic-control, traffic-webhook, traffic-node, traffic-verify, bookinfo, echo`,
+		"-root /nonexistent":                   "find the default of -version: open /nonexistent/charts/kubernetes-traffic-manager/Chart.yaml: no such file or directory",
+		"-version 1 -nosuchflag":               "flag provided but not defined: -nosuchflag",
+		"-version 1 bookinfo bookinfo2":        `there is no image "bookinfo2"; there are traffic-control, traffic-webhook, traffic-node, traffic-verify, bookinfo, echo`,
 	} {
 		if _, err := parse(strings.Fields(arguments), io.Discard); err == nil || err.Error() != want {
 			t.Errorf("%s: error is %v, want %s", arguments, err, want)

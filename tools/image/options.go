@@ -63,8 +63,11 @@ func parsePlatforms(list string) ([]v1.Platform, error) {
 	var platforms []v1.Platform
 	for text := range strings.SplitSeq(list, ",") {
 		platform, err := v1.ParsePlatform(text)
-		if err != nil || platform.OS == "" || platform.Architecture == "" {
+		if err != nil || platform.OS != "linux" || platform.Architecture == "" || platform.Variant != "" {
 			return nil, fmt.Errorf("-platform: %q is not of the form linux/amd64", text)
+		}
+		if slices.ContainsFunc(platforms, platform.Equals) {
+			return nil, fmt.Errorf("-platform: %s is there twice", platform)
 		}
 		platforms = append(platforms, *platform)
 	}
