@@ -17,6 +17,13 @@ import (
 type schema struct {
 	Ref                  string             `json:"$ref"`
 	Type                 string             `json:"type"`
+	Title                string             `json:"title"`
+	Description          string             `json:"description"`
+	Enum                 []string           `json:"enum"`
+	Pattern              string             `json:"pattern"`
+	Minimum              *int64             `json:"minimum"`
+	Maximum              *int64             `json:"maximum"`
+	Items                *schema            `json:"items"`
 	Properties           map[string]*schema `json:"properties"`
 	AdditionalProperties any                `json:"additionalProperties"`
 	Definitions          map[string]*schema `json:"definitions"`
@@ -149,6 +156,12 @@ func TestWrongValuesAreRefused(t *testing.T) {
 		"port.envoyProxy=65536":                 "at '/port/envoyProxy': maximum: got 65,536, want 65,535",
 		"port.envoyAdmin=http":                  "at '/port/envoyAdmin': got string, want integer",
 		"proxy.uid=0":                           "at '/proxy/uid': minimum: got 0, want 1",
+		"proxy.uid=65532":                       "at '/proxy/uid'",
+		"proxy.uid=4000000000":                  "at '/proxy/uid': maximum",
+		"proxy.concurrency=65":                  "at '/proxy/concurrency': maximum: got 65, want 64",
+		"control.topologySpread.rack=Always":    "at '/control/topologySpread/rack': value must be one of",
+		"networkPolicies.apiServer.ports={}":    "at '/networkPolicies/apiServer/ports/0': got string, want integer",
+		"images.injectedPullSecrets={A_b}":      "at '/images/injectedPullSecrets/0'",
 		"proxy.logLevel=warn":                   "at '/proxy/logLevel': value must be one of",
 		"proxy.resources.requests.memory=lots":  "at '/proxy/resources/requests/memory'",
 		"proxy.resources.request.memory=1Gi":    "additional properties 'request' not allowed",
