@@ -78,6 +78,7 @@ func (c Config) Validate() error {
 	}
 	check(c.ProxyUID != 0 && c.ProxyUID != VerifyUID && c.ProxyUID <= 1<<31-1,
 		"proxy uid %d: must be 1 to %d and not %d, which is traffic-verify's", c.ProxyUID, 1<<31-1, VerifyUID)
+	errs = append(errs, exceeding("proxy", c.ProxyResources), exceeding("verify", c.VerifyResources))
 	check(c.ProxyPort != 0, "proxy port 0: must be 1 to 65535")
 	check(c.StatsPort != 0 && c.StatsPort != c.ProxyPort, "stats port %d: must be 1 to 65535 and not the proxy port", c.StatsPort)
 	check(c.Concurrency >= 1 && c.Concurrency <= 64, "proxy concurrency %d: must be 1 to 64", c.Concurrency)
@@ -90,6 +91,17 @@ func (c Config) Validate() error {
 		errs = append(errs, err)
 	}
 	check(len(c.CA) > 0, "CA: at least one certificate is needed")
+	return errors.Join(errs...)
+}
+
+// exceeding says which requests of a container are more than its limits: the API server would refuse every pod.
+func exceeding(container string, r corev1.ResourceRequirements) error {
+	var errs []error
+	for name, request := range r.Requests {
+		if limit, limited := r.Limits[name]; limited && request.Cmp(limit) > 0 {
+			errs = append(errs, fmt.Errorf("%s requests %s=%s: must be at most the limit %s", container, name, request.String(), limit.String()))
+		}
+	}
 	return errors.Join(errs...)
 }
 
