@@ -13,14 +13,13 @@ import (
 	"golang.org/x/tools/txtar"
 )
 
-const (
-	kubectl    = root + "/.local/bin/kubectl"
-	kubeconfig = root + "/.local/kubeconfig" // made by make up, which installs the chart
-)
+const kubectl = root + "/.local/bin/kubectl"
 
-// ask runs kubectl against the local cluster, with input, and returns all that it prints.
+// ask runs kubectl against the local cluster that make up starts, or the one that CLUSTER names, where the chart is installed, with
+// input, and returns all that it prints.
 func ask(t *testing.T, input string, arguments ...string) (string, error) {
 	t.Helper()
+	kubeconfig := filepath.Join(root, ".local", os.Getenv("CLUSTER"), "kubeconfig")
 	if _, err := os.Stat(kubeconfig); err != nil {
 		t.Fatalf("the local cluster is not up, make up starts it: %v", err)
 	}
@@ -48,9 +47,10 @@ func TestAPIServerAcceptsEveryStory(t *testing.T) {
 			t.Errorf("kubectl delete: %v\n%s", err, out)
 		}
 	})
-	accept := func(name, rendered string) {
+	accept := func(name string, arguments ...string) {
 		t.Run(name, func(t *testing.T) {
-			out, err := ask(t, withoutOperators(rendered), "apply", "--server-side", "--force-conflicts", "--field-manager=helm", "--dry-run=server", "--validate=strict", "-f", "-")
+			t.Parallel()
+			out, err := ask(t, withoutOperators(template(t, append(arguments, "-n", fresh)...)), "apply", "--server-side", "--force-conflicts", "--field-manager=helm", "--dry-run=server", "--validate=strict", "-f", "-")
 			if err != nil {
 				t.Errorf("kubectl apply: %v\n%s", err, out)
 			}
@@ -59,13 +59,13 @@ func TestAPIServerAcceptsEveryStory(t *testing.T) {
 			}
 		})
 	}
-	accept("default", template(t, "-n", fresh))
+	accept("default")
 	for _, file := range files {
 		story, err := txtar.ParseFile(file)
 		if err != nil {
 			t.Fatal(err)
 		}
-		accept(filepath.Base(file), template(t, "-n", fresh, "-f", valuesFile(t, section(t, story, "values.yaml"))))
+		accept(filepath.Base(file), "-f", valuesFile(t, section(t, story, "values.yaml")))
 	}
 }
 

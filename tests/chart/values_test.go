@@ -2,10 +2,9 @@ package chart
 
 import (
 	"encoding/json"
-	"maps"
+	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
@@ -76,22 +75,25 @@ func (s *schema) settable(root *schema, prefix string) []string {
 	return paths
 }
 
-// has tells whether values say something at a path.
-func has(values map[string]any, path string) bool {
+// lookup is what values say at a path.
+func lookup(values map[string]any, path string) (value any, there bool) {
 	name, rest, deeper := strings.Cut(path, ".")
-	value, there := values[name]
+	value, there = values[name]
 	if !there || !deeper {
-		return there
+		return value, there
 	}
 	below, isMap := value.(map[string]any)
-	return isMap && has(below, rest)
+	if !isMap {
+		return nil, false
+	}
+	return lookup(below, rest)
 }
 
 // A value that only the schema or only values.yaml knows cannot be found, or cannot be set.
 func TestSchemaAndDefaultsNameTheSameValues(t *testing.T) {
 	schema, values := readSchema(t), defaults(t)
 	for _, path := range schema.settable(schema, "") {
-		if path != "global" && !has(values, path) {
+		if _, there := lookup(values, path); path != "global" && !there {
 			t.Errorf("%s is in the schema but has no default in values.yaml", path)
 		}
 	}
@@ -114,31 +116,64 @@ func closed(t *testing.T, s *schema, path string) {
 	}
 }
 
-// A value that no story sets could be one that no template reads.
+// A value that no story sets could be one that no template reads. Of those that are one word of a few, each word is told, so
+// that the API server judges what it renders.
 func TestEveryValueHasAStory(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txtar")
 	if err != nil {
 		t.Fatal(err)
 	}
-	told := map[string]bool{}
+	told := map[string]map[string]bool{"global": {}}
 	schema := readSchema(t)
 	all := schema.settable(schema, "")
+	tell := func(values map[string]any) {
+		for _, path := range all {
+			if value, there := lookup(values, path); there && told[path] == nil {
+				told[path] = map[string]bool{fmt.Sprint(value): true}
+			} else if there {
+				told[path][fmt.Sprint(value)] = true
+			}
+		}
+	}
 	for _, file := range files {
 		story, err := txtar.ParseFile(file)
 		if err != nil {
 			t.Fatal(err)
 		}
-		values := readValues(t, section(t, story, "values.yaml"))
-		for _, path := range all {
-			told[path] = told[path] || has(values, path)
-		}
+		tell(readValues(t, section(t, story, "values.yaml")))
 	}
-	told["global"] = true
-	for _, path := range slices.Sorted(maps.Keys(told)) {
-		if !told[path] {
+	for _, path := range all {
+		if told[path] == nil {
 			t.Errorf("no story in testdata sets %s", path)
 		}
 	}
+	tell(defaults(t))
+	for _, path := range all {
+		for _, word := range schema.words(schema, path) {
+			if !told[path][word] {
+				t.Errorf("no story in testdata sets %s to %s", path, word)
+			}
+		}
+	}
+}
+
+// words are what a value may be if that is one of a few words.
+func (s *schema) words(root *schema, path string) []string {
+	name, rest, deeper := strings.Cut(path, ".")
+	property := s.Properties[name]
+	if definition, isRef := strings.CutPrefix(property.Ref, "#/definitions/"); isRef {
+		property = root.Definitions[definition]
+	}
+	switch {
+	case deeper:
+		return property.words(root, rest)
+	case property.Type == "boolean":
+		return []string{"true", "false"}
+	}
+	if strings.HasSuffix(strings.ToLower(path), "loglevel") {
+		return nil // each is passed on as it is
+	}
+	return property.Enum
 }
 
 // A wrong value must be an error of helm that names it, not a pod that does not start.

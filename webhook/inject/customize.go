@@ -57,8 +57,8 @@ func (c Config) customized(annotations map[string]string) (Config, []string) {
 		if slices.ContainsFunc(requests, func(a amount) bool { return a.name == name }) {
 			key = RequestsAnnotation
 		}
-		ignore(key, fmt.Errorf("%s: the request %s is more than the limit %s: set both %s and %s",
-			name, request.String(), limit.String(), RequestsAnnotation, LimitsAnnotation))
+		ignore(key, fmt.Errorf("%s: the request %s is more than the limit %s: raise %s, or lower %s",
+			name, request.String(), limit.String(), LimitsAnnotation, RequestsAnnotation))
 		reset(c.ProxyResources.Requests, given.Requests, name)
 		reset(c.ProxyResources.Limits, given.Limits, name)
 	}
