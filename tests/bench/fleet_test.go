@@ -13,7 +13,6 @@ import (
 	"time"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/cache/types"
@@ -26,7 +25,7 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// proxies is how many clients there are.
+// proxies is how many clients there are, unless a benchmark says otherwise.
 const proxies = 100
 
 // A fleet is clients that speak delta ADS as Envoy does: they subscribe to all clusters, to the endpoints that these name,
@@ -34,6 +33,10 @@ const proxies = 100
 type fleet struct {
 	address string
 	roots   *x509.CertPool
+	// size is how many clients there are.
+	size int
+	// resumes says that a client whose stream broke tells what it has, as Envoy does. Else a stream may not break.
+	resumes bool
 	// ours is part of the names of the namespace's clusters, endpoints and routes.
 	ours string
 	// goal is what all clients are to reach.
@@ -52,7 +55,7 @@ type key struct{ typeURL, name string }
 func newFleet(c *controlPlane, namespace string) *fleet {
 	roots := x509.NewCertPool()
 	roots.AddCert(c.ca)
-	return &fleet{address: c.address, roots: roots, ours: "|" + namespace + "|", references: map[string][]key{}}
+	return &fleet{address: c.address, roots: roots, size: proxies, ours: "|" + namespace + "|", references: map[string][]key{}}
 }
 
 // A goal is reached by the fleet when each client has acknowledged what it demands.
@@ -66,7 +69,7 @@ type goal struct {
 // aim sets what the clients that run are to reach next.
 func (f *fleet) aim(met func(*client) bool) *goal {
 	g := &goal{met: met, last: make(chan time.Time, 1)}
-	g.open.Store(proxies)
+	g.open.Store(int32(f.size))
 	f.goal.Store(g)
 	return g
 }
@@ -78,7 +81,7 @@ func (f *fleet) wait(b *testing.B, g *goal) time.Time {
 	case at := <-g.last:
 		return at
 	case <-time.After(time.Minute):
-		b.Fatalf("%d of %d clients have not got there: %v", g.open.Load(), proxies, f.failure())
+		b.Fatalf("%d of %d clients have not got there: %v", g.open.Load(), f.size, f.failure())
 	}
 	return time.Time{}
 }
@@ -88,7 +91,7 @@ func (f *fleet) run(b *testing.B, nodes, tokens []string) (stop func()) {
 	b.Helper()
 	ctx, cancel := context.WithCancel(b.Context())
 	var group errgroup.Group
-	for i := range proxies {
+	for i := range f.size {
 		group.Go(func() error {
 			c := &client{fleet: f, number: i, node: nodes[i], token: tokens[i]}
 			return c.run(ctx)
@@ -127,21 +130,22 @@ type client struct {
 	// fresh is what came since the last goal was reached.
 	fresh map[key]bool
 	// named counts the namespace's endpoints and routes, without which the listeners are not complete.
-	named     map[string]int
+	named map[string]int
+	// again counts the namespace's endpoints that came on this stream.
+	again     int
 	listening bool
 	reached   *goal
 }
-
-// redial is the pause before the next attempt to connect.
-const redial = 20 * time.Millisecond
 
 // run connects until ctx ends. A stream that breaks otherwise is remembered as the fleet's failure.
 func (c *client) run(ctx context.Context) error {
 	creds := credentials.NewTLS(&tls.Config{RootCAs: c.fleet.roots, ServerName: "localhost", MinVersion: tls.VersionTLS13})
 	for ctx.Err() == nil {
-		c.have, c.known, c.fresh = map[key]string{}, map[key]bool{}, map[key]bool{}
-		c.named, c.listening = map[string]int{}, false
-		conn, err := grpc.NewClient("passthrough:///"+c.fleet.address, grpc.WithTransportCredentials(creds),
+		if c.have == nil || !c.fleet.resumes {
+			c.have, c.known, c.named, c.listening = map[key]string{}, map[key]bool{}, map[string]int{}, false
+		}
+		c.fresh, c.again = map[key]bool{}, 0
+		conn, err := grpc.NewClient("passthrough:///"+c.fleet.address, grpc.WithTransportCredentials(creds), grpc.WithContextDialer(c.dial),
 			grpc.WithDefaultCallOptions(grpc.ForceCodecV2(newCodec())),
 			// Envoy's.
 			grpc.WithInitialWindowSize(16<<20), grpc.WithInitialConnWindowSize(24<<20))
@@ -151,10 +155,10 @@ func (c *client) run(ctx context.Context) error {
 		err = c.connected(ctx, conn)
 		conn.Close()
 		if ctx.Err() == nil {
-			if len(c.have) > 0 {
+			if len(c.have) > 0 && !c.fleet.resumes {
 				c.fleet.fail(fmt.Errorf("the stream of %s broke: %w", c.node, err))
 			}
-			time.Sleep(redial)
+			time.Sleep(c.fleet.pause())
 		}
 	}
 	return nil
@@ -167,8 +171,10 @@ func (c *client) connected(ctx context.Context, conn *grpc.ClientConn) (err erro
 	if err != nil {
 		return err
 	}
-	if err := c.stream.Send(&discoveryv3.DeltaDiscoveryRequest{Node: &corev3.Node{Id: c.node}, TypeUrl: resourcev3.ClusterType}); err != nil {
-		return err
+	for _, request := range c.first() {
+		if err := c.stream.Send(request); err != nil {
+			return err
+		}
 	}
 	for {
 		var r response
@@ -194,6 +200,9 @@ func (c *client) take(r *response) error {
 	for _, res := range r.resources {
 		c.count(key{r.typeURL, res.name}, 1)
 		c.have[key{r.typeURL, res.name}] = res.version
+		if r.typeURL == resourcev3.EndpointType && !c.fresh[key{r.typeURL, res.name}] && strings.Contains(res.name, c.fleet.ours) {
+			c.again++
+		}
 		c.fresh[key{r.typeURL, res.name}] = true
 		for _, ref := range c.fleet.refersTo(r.typeURL, res) {
 			if !c.known[ref] {

@@ -24,7 +24,7 @@ func BenchmarkPropagation(b *testing.B) {
 	scaled(b, client, "traffic-control", 0) // its replicas would do the work of each edit as well
 	p := populate(b, client, w.serve(b))
 	control := newControlPlane(b, kubeconfig(b), p.namespace)
-	nodes, tokens := p.identities(b)
+	nodes, tokens := p.identities(b, proxies+1)
 	f := newFigures()
 	goals(f)
 	for b.Loop() {
@@ -74,13 +74,13 @@ func round(b *testing.B, f *figures, p *population, control *controlPlane, w *wo
 	}
 }
 
-// identities returns the node ids and tokens of the clients, and of one more for Envoy.
-func (p *population) identities(b *testing.B) (nodes, tokens []string) {
+// identities returns the node ids and tokens of so many pods, each of another Service.
+func (p *population) identities(b *testing.B, n int) (nodes, tokens []string) {
 	b.Helper()
-	nodes, tokens = make([]string, proxies+1), make([]string, proxies+1)
+	nodes, tokens = make([]string, n), make([]string, n)
 	group, ctx := errgroup.WithContext(b.Context())
 	group.SetLimit(8)
-	for i := range proxies + 1 {
+	for i := range n {
 		group.Go(func() (err error) {
 			nodes[i] = podName(i, 0) + "." + p.namespace
 			tokens[i], err = p.token(ctx, podName(i, 0))

@@ -30,7 +30,7 @@ func BenchmarkSoak(b *testing.B) {
 	scaled(b, client, "traffic-control", 0) // its replicas would do the work of each edit as well
 	p := populate(b, client, w.serve(b))
 	control := newControlPlane(b, kubeconfig(b), p.namespace)
-	nodes, tokens := p.identities(b)
+	nodes, tokens := p.identities(b, proxies+1)
 	f := newFigures()
 	for b.Loop() {
 		for n := range *rounds {

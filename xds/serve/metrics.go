@@ -64,7 +64,7 @@ func newMetrics(registerer prometheus.Registerer, c *certificate) (*metrics, err
 
 // refusalReasons are those of every refusal.
 var refusalReasons = []string{
-	"no_token", "node_id", "overload", "request", "silent", "state_of_the_world", "streams", "tls", "token", "token_review",
+	"no_token", "node_id", "overload", "request", "silent", "starting", "state_of_the_world", "streams", "tls", "token", "token_review",
 }
 
 // startAtZero makes what alerts look at: of a counter that comes into being with its first event nobody sees an increase.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"google.golang.org/grpc/codes"
 )
 
 // A control plane that starts knows nothing yet: a proxy that reconnects to it must keep what it has.
@@ -17,7 +18,7 @@ func TestNothingIsAnsweredBeforeTheFirstPublish(t *testing.T) {
 			TypeUrl: clusters, InitialResourceVersions: map[string]string{"kept": cluster("kept", 1).Version, "gone": "0"},
 		})
 		p.subscribe(endpoints, "kept", "unknown")
-		time.Sleep(time.Hour / 4) // on a fake clock: every deadline there is has passed
+		time.Sleep(turnTimeout - time.Second)
 		select {
 		case r := <-p.got:
 			t.Fatalf("received %q, want nothing", describe(r))
@@ -25,6 +26,19 @@ func TestNothingIsAnsweredBeforeTheFirstPublish(t *testing.T) {
 		}
 		s.Publish(set(cluster("kept", 1), endpoint("kept", 1), cluster("new", 1)), nil)
 		p.wantAll("cluster: new", "endpoint: kept -unknown", "cluster: -gone")
+	})
+}
+
+// Nor does it keep a proxy that another replica could serve.
+func TestAReplicaThatDoesNotStartKeepsNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := startServer(t)
+		p := s.connect(t, "a")
+		p.subscribe(clusters)
+		if code := p.ended(); code != codes.Unavailable {
+			t.Errorf("status %v, want %v", p.err, codes.Unavailable)
+		}
+		s.wantRefused(t, "starting")
 	})
 }
 

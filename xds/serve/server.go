@@ -61,8 +61,8 @@ const (
 
 	// maxRequest holds the versions of all that a reconnecting proxy has, in one request.
 	maxRequest = 32 << 20
-	// requestWindow is what a proxy may send before it is read.
-	requestWindow = 256 << 10
+	// requestWindow is what a proxy may send before it is read, which is when its turn has come: a thousand wait at a time.
+	requestWindow = 64 << 10
 	// readBuffer is of each connection, for requests that but for the first are of a hundred bytes.
 	readBuffer = 4 << 10
 	// maxHeaders holds a token several times.

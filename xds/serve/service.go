@@ -48,6 +48,11 @@ func (s *service) DeltaAggregatedResources(w discoveryv3.AggregatedDiscoveryServ
 		return s.refuse(ctx, err)
 	}
 	defer leave()
+	s.metrics.proxies.Inc()
+	defer s.metrics.proxies.Dec()
+	if err := s.awaitStart(ctx, store); err != nil {
+		return s.refuse(ctx, err)
+	}
 	if err := s.awaitTurn(ctx); err != nil {
 		return s.refuse(ctx, err)
 	}
@@ -74,6 +79,23 @@ func (s *service) DeltaAggregatedResources(w discoveryv3.AggregatedDiscoveryServ
 
 // errClosed is the cause in the log when nothing is wrong.
 var errClosed = errors.New("closed by the proxy")
+
+// awaitStart lets the stream wait until something is published. What a thousand proxies say that they have is read after that,
+// when nearly all of it is what is published, and kept once for all.
+func (s *Server) awaitStart(ctx context.Context, store *store) error {
+	timeout := time.NewTimer(turnTimeout)
+	defer timeout.Stop()
+	select {
+	case <-store.begun:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err() // it went away
+	case <-s.stop:
+		return errStopping
+	case <-timeout.C:
+		return &refusal{"starting", codes.Unavailable, errors.New("this replica of the control plane does not know the cluster yet")}
+	}
+}
 
 // awaitTurn lets the stream wait for its first sync. Only those that proved who they are take turns, and of one pod no more
 // wait than it may have streams.
@@ -110,8 +132,6 @@ func firstRequest(proxy Identity, requests <-chan *discoveryv3.DeltaDiscoveryReq
 func (s *Server) serve(proxy Identity, store *store, first *discoveryv3.DeltaDiscoveryRequest,
 	requests <-chan *discoveryv3.DeltaDiscoveryRequest, send func(*response) error,
 ) error {
-	s.metrics.proxies.Inc()
-	defer s.metrics.proxies.Dec()
 	st := newStream(proxy, store, s.config.Patience, hooks{
 		refused: func(typeURL string) { s.metrics.rejections.WithLabelValues(typeLabel(typeURL)).Inc() },
 		reject:  s.reject,

@@ -64,6 +64,8 @@ func references(r envoy.Resource) []envoy.Key {
 type store struct {
 	mu        sync.RWMutex
 	published bool
+	// begun is closed by the first publish.
+	begun chan struct{}
 	// epoch counts the changes; it starts above zero so that "before all of them" can be written as 0.
 	epoch     uint64
 	resources map[string]map[string]*record // type URL, name
@@ -75,6 +77,7 @@ type store struct {
 
 func newStore(linger time.Duration) *store {
 	return &store{
+		begun: make(chan struct{}),
 		epoch: 1, resources: map[string]map[string]*record{}, streams: map[*stream]struct{}{},
 		leaving: map[envoy.Key]*departure{}, linger: linger,
 	}
@@ -103,6 +106,9 @@ func (s *store) publish(u Update, t *tracker) {
 	s.stay(u.Set)
 	if keys := s.apply(records, now); len(keys) > 0 || first {
 		s.announce(keys, t)
+	}
+	if first {
+		close(s.begun)
 	}
 }
 

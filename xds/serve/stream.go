@@ -65,6 +65,9 @@ func newStream(proxy Identity, st *store, patience time.Duration, h hooks) *stre
 	}
 }
 
+// errStopping is told to proxies that are to go to another replica.
+var errStopping = status.Error(codes.Unavailable, "this replica of the control plane is stopping")
+
 // loop runs until requests is closed, stop is, or something fails; it returns why.
 func (s *stream) loop(requests <-chan *discoveryv3.DeltaDiscoveryRequest, stop <-chan struct{}, send func(*response) error) error {
 	for {
@@ -83,7 +86,7 @@ func (s *stream) loop(requests <-chan *discoveryv3.DeltaDiscoveryRequest, stop <
 		case <-s.deadline.C:
 			s.expire()
 		case <-stop:
-			return status.Error(codes.Unavailable, "this replica of the control plane is stopping")
+			return errStopping
 		}
 	}
 }

@@ -16,6 +16,7 @@ import (
 func TestASilentStreamDoesNotStay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := startServer(t)
+		s.Publish(set(route("r", 1)), nil)
 		p := s.connect(t, "a")
 		for range p.got {
 		}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/semaphore"
 	"golang.org/x/sync/singleflight"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -32,6 +33,9 @@ const (
 	// not use up what the API server grants us. The burst is a node's pods behind one address.
 	sourceReviews, sourceBurst = 20, 128
 
+	// reviewsAtOnce bounds the reviews that run. A thousand proxies that reconnect wait here, and not at the API server, which
+	// would take so long over all of them at once that each timed out and was asked again.
+	reviewsAtOnce = 32
 	reviewTimeout = 5 * time.Second
 )
 
@@ -49,6 +53,7 @@ type TokenReviewer struct {
 	refused  *cache.LRUExpireCache
 	sources  *limiters
 	running  singleflight.Group
+	atOnce   *semaphore.Weighted
 	reviews  *prometheus.CounterVec
 }
 
@@ -74,6 +79,7 @@ func NewTokenReviewer(client authenticationclient.TokenReviewInterface, register
 		accepted: cache.NewLRUExpireCache(acceptedTokens),
 		refused:  cache.NewLRUExpireCache(refusedTokens),
 		sources:  newLimiters(sourceReviews, sourceBurst),
+		atOnce:   semaphore.NewWeighted(reviewsAtOnce),
 		reviews:  reviews,
 	}, nil
 }
@@ -93,9 +99,7 @@ func (r *TokenReviewer) Authenticate(ctx context.Context, token string) (Identit
 	}
 	// The review belongs to all who wait for it, so it does not end with the one who began it.
 	result := r.running.DoChan(string(key[:]), func() (any, error) {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), reviewTimeout)
-		defer cancel()
-		id, err := r.review(ctx, token)
+		id, err := r.review(context.WithoutCancel(ctx), token)
 		r.remember(key, id, err)
 		return id, err
 	})
@@ -149,6 +153,14 @@ func (r *TokenReviewer) remember(key [sha256.Size]byte, id Identity, err error) 
 }
 
 func (r *TokenReviewer) review(ctx context.Context, token string) (Identity, error) {
+	turn, done := context.WithTimeout(ctx, turnTimeout)
+	defer done()
+	if err := r.atOnce.Acquire(turn, 1); err != nil {
+		return Identity{}, fmt.Errorf("token review: %d others did not end in time: %w", reviewsAtOnce, err)
+	}
+	defer r.atOnce.Release(1)
+	ctx, cancel := context.WithTimeout(ctx, reviewTimeout)
+	defer cancel()
 	answer, err := r.client.Create(ctx, &authenticationv1.TokenReview{
 		Spec: authenticationv1.TokenReviewSpec{Token: token, Audiences: []string{Audience}},
 	}, metav1.CreateOptions{})

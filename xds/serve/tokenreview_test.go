@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,6 +17,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes/fake"
+	authenticationclient "k8s.io/client-go/kubernetes/typed/authentication/v1"
 	k8stesting "k8s.io/client-go/testing"
 )
 
@@ -226,4 +228,50 @@ func TestTheCachesAreBounded(t *testing.T) {
 			t.Fatal("a token is kept as it is, want its hash")
 		}
 	}
+}
+
+// A slowAPI is an API server that answers reviews when it is told to.
+type slowAPI struct {
+	authenticationclient.TokenReviewInterface
+	answer  chan struct{}
+	reviews atomic.Int32
+}
+
+// Create reviews a token.
+func (a *slowAPI) Create(context.Context, *authenticationv1.TokenReview, metav1.CreateOptions) (*authenticationv1.TokenReview, error) {
+	a.reviews.Add(1)
+	<-a.answer
+	return &authenticationv1.TokenReview{Status: good()}, nil
+}
+
+// A thousand proxies that reconnect do not ask the API server all at once, which answers none of so many in time.
+func TestReviewsAtOnceAreLimited(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := &slowAPI{answer: make(chan struct{})}
+		r, err := NewTokenReviewer(a, prometheus.NewRegistry())
+		if err != nil {
+			t.Fatal(err)
+		}
+		const proxies = 1000
+		failed := make(chan error, proxies)
+		for i := range proxies {
+			go func() {
+				_, err := r.Authenticate(from(t, fmt.Sprintf("10.0.%d.%d:1", i>>8, i&255)), fmt.Sprint("token", i))
+				failed <- err
+			}()
+		}
+		synctest.Wait()
+		if n := a.reviews.Load(); n != reviewsAtOnce {
+			t.Errorf("%d reviews run at once, want %d", n, reviewsAtOnce)
+		}
+		close(a.answer)
+		for range proxies {
+			if err := <-failed; err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n := a.reviews.Load(); n != proxies {
+			t.Errorf("%d reviews for %d tokens", n, proxies)
+		}
+	})
 }
