@@ -77,7 +77,15 @@ func TestOnlyTheNodeAgentNeedsPrivileges(t *testing.T) {
 		t.Fatal(err)
 	}
 	restricted := api.LevelVersion{Level: api.LevelRestricted, Version: api.LatestVersion()}
-	for name, pod := range pods(t, template(t)) {
+	rendered := template(t)
+	all := pods(t, rendered)
+	for _, pod := range decode[corev1.Pod](t, rendered, "Pod") { // of helm test
+		all[pod.Name] = corev1.PodTemplateSpec{ObjectMeta: pod.ObjectMeta, Spec: pod.Spec}
+		if *pod.Spec.AutomountServiceAccountToken || pod.Spec.ServiceAccountName != "" {
+			t.Errorf("%s has rights", pod.Name)
+		}
+	}
+	for name, pod := range all {
 		meta := &metav1.ObjectMeta{Name: name, Annotations: pod.Annotations}
 		result := policy.AggregateCheckResults(evaluator.EvaluatePod(restricted, meta, &pod.Spec))
 		if want := name != "traffic-node"; result.Allowed != want {
