@@ -18,27 +18,53 @@ import (
 )
 
 // crash is the script command "crash NAMESPACE SELECTOR CONTAINER": it kills the container's processes in every selected
-// pod, as the kernel does when memory runs out. Processes of the local cluster are processes of this machine.
+// pod, as the kernel does when memory runs out. Processes of the local cluster are processes of this machine. Without
+// arguments it kills what "aim" found.
 func (l local) crash(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 && len(args) != 0 {
+		ts.Fatalf("usage: crash [namespace selector container]")
+	}
+	if len(args) > 0 {
+		l.aim(ts, false, args)
+	}
+	for _, id := range aims(ts) {
+		ts.Check(killAll(id))
+	}
+}
+
+// containers is the environment variable in which "aim" leaves what it found.
+const containers = "CONTAINERS"
+
+// aim is the script command "aim NAMESPACE SELECTOR CONTAINER": it finds the container in every selected pod, for "crash",
+// "cut" and "heal", which may follow when there is no API to ask.
+func (l local) aim(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 3 {
-		ts.Fatalf("usage: crash namespace selector container")
+		ts.Fatalf("usage: aim namespace selector container")
 	}
 	client, err := l.cluster.Client()
 	ts.Check(err)
 	pods, err := client.CoreV1().Pods(args[0]).List(context.Background(), metav1.ListOptions{LabelSelector: args[1]})
 	ts.Check(err)
-	killed := 0
+	var found []string
 	for _, pod := range pods.Items {
 		for _, status := range append(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses...) {
 			if status.Name == args[2] {
-				ts.Check(killAll(strings.TrimPrefix(status.ContainerID, "containerd://")))
-				killed++
+				found = append(found, strings.TrimPrefix(status.ContainerID, "containerd://"))
 			}
 		}
 	}
-	if killed == 0 {
+	if len(found) == 0 {
 		ts.Fatalf("no pod %s in namespace %s has a container %s", args[1], args[0], args[2])
 	}
+	ts.Setenv(containers, strings.Join(found, " "))
+}
+
+func aims(ts *testscript.TestScript) []string {
+	found := strings.Fields(ts.Getenv(containers))
+	if len(found) == 0 {
+		ts.Fatalf("aim comes first")
+	}
+	return found
 }
 
 // killAll kills every process of a container.

@@ -46,10 +46,15 @@ func Config(root string) (terminal.Config, error) {
 		Bin:        c.Bin(),
 		Dir:        root,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"crash":   l.crash,
-			"unchain": l.unchain,
-			"network": l.network,
-			"gone":    l.gone,
+			"crash":     l.crash,
+			"unchain":   l.unchain,
+			"network":   l.network,
+			"gone":      l.gone,
+			"aim":       l.aim,
+			"cut":       l.cut,
+			"heal":      l.heal,
+			"component": l.component,
+			"renewed":   l.renewed,
 		},
 		Collect: func(ctx context.Context, script string) (string, error) {
 			folder := c.Shared("failures", time.Now().Format("20060102-150405")+"-"+script)

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"flag"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -17,13 +18,19 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, config.Params(scripts(t, "../../samples/*/*.txtar", "testdata/*.txtar")...))
 }
 
+var slow = flag.Bool("slow", false, "also restart the node's own parts, renew the authority, and wait ten minutes for a token to end")
+
 // TestOutages takes parts of the product away, which whoever uses the cluster meanwhile would feel: one script at a time.
 func TestOutages(t *testing.T) {
 	config, err := Config("../..")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, file := range scripts(t, "testdata/outages/*.txtar") {
+	patterns := []string{"testdata/outages/*.txtar"}
+	if *slow {
+		patterns = append(patterns, "testdata/outages/slow/*.txtar")
+	}
+	for _, file := range scripts(t, patterns...) {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
 			testscript.Run(t, config.Params(file))
 		})

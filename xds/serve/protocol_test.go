@@ -18,7 +18,7 @@ func TestNothingIsAnsweredBeforeTheFirstPublish(t *testing.T) {
 			TypeUrl: clusters, InitialResourceVersions: map[string]string{"kept": cluster("kept", 1).Version, "gone": "0"},
 		})
 		p.subscribe(endpoints, "kept", "unknown")
-		time.Sleep(turnTimeout - time.Second)
+		time.Sleep(startTimeout - time.Second)
 		select {
 		case r := <-p.got:
 			t.Fatalf("received %q, want nothing", describe(r))
@@ -35,7 +35,10 @@ func TestAReplicaThatDoesNotStartKeepsNobody(t *testing.T) {
 		s := startServer(t)
 		p := s.connect(t, "a")
 		p.subscribe(clusters)
-		if code := p.ended(); code != codes.Unavailable {
+		for range p.got {
+			t.Error("got an answer")
+		}
+		if code := p.code(); code != codes.Unavailable {
 			t.Errorf("status %v, want %v", p.err, codes.Unavailable)
 		}
 		s.wantRefused(t, "starting")

@@ -17,6 +17,9 @@ import (
 const (
 	// turnTimeout is how long a new stream waits for its turn.
 	turnTimeout = 10 * time.Second
+	// startTimeout is how long it waits for something to be published: longer than client-go pauses, at most, between two
+	// attempts to list what there is, because a proxy that is refused may come back half a minute later.
+	startTimeout = time.Minute
 	// requestTimeout is how long its first request may take, which can be of megabytes.
 	requestTimeout = 30 * time.Second
 )
@@ -83,7 +86,7 @@ var errClosed = errors.New("closed by the proxy")
 // awaitStart lets the stream wait until something is published. What a thousand proxies say that they have is read after that,
 // when nearly all of it is what is published, and kept once for all.
 func (s *Server) awaitStart(ctx context.Context, store *store) error {
-	timeout := time.NewTimer(turnTimeout)
+	timeout := time.NewTimer(startTimeout)
 	defer timeout.Stop()
 	select {
 	case <-store.begun:
