@@ -37,7 +37,8 @@ func (d decoder) decode(data mem.BufferSlice) (*discoveryv3.DeltaDiscoveryReques
 		d.large <- struct{}{}
 		defer func() { <-d.large }()
 	}
-	buffer := data.MaterializeToBuffer(mem.DefaultBufferPool())
+	// Not gRPC's pool, which has buffers of 1 MiB for the 70 kB in which a proxy tells what it has.
+	buffer := data.MaterializeToBuffer(mem.NopBufferPool{})
 	defer buffer.Free()
 	raw := buffer.ReadOnlyData()
 	// A proxy that reconnects says of each resource that it wants it, and which version it has.
