@@ -6,15 +6,19 @@ import (
 	"bufio"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
 	"os"
+	"regexp"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -70,39 +74,49 @@ func (d Drainer) silent(pressure string) error {
 	return nil
 }
 
+// patience is how long one question waits: Envoy's main thread answers, which may be busy with a large configuration.
+const patience = 5 * time.Second
+
 // Run returns when nothing is left that waits for an answer, at the timeout, or when ctx ends. An error says that Envoy
-// could not be asked: then there is nothing to wait for.
+// is gone, or could not be asked at all.
 func (d Drainer) Run(ctx context.Context) error {
-	client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{
+	client := &http.Client{Timeout: patience, Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, "unix", d.Socket)
 		},
 	}}
+	d.Interval = cmp.Or(d.Interval, 200*time.Millisecond)
 	began := time.Now()
+	limited, cancel := context.WithTimeout(ctx, d.Timeout)
+	defer cancel()
 	// From now on Envoy answers with "connection: close" and GOAWAY: on few connections first, and on all after its drain
 	// time, so that clients do not all come to the other replicas at once. It still takes connections.
-	if _, err := ask(ctx, client, http.MethodPost, "/drain_listeners?graceful&skip_exit"); err != nil {
+	if _, err := d.persist(limited, client, http.MethodPost, "/drain_listeners?graceful&skip_exit"); err != nil {
 		return fmt.Errorf("begin to drain: %w", err)
 	}
 	d.Logger.Info("drains", "delay", d.Delay.String(), "timeout", d.Timeout.String())
-	tick := time.NewTicker(cmp.Or(d.Interval, 200*time.Millisecond))
-	defer tick.Stop()
-	closing := time.AfterFunc(d.Close+d.Spare, func() {
+	closing := time.AfterFunc(d.Close+d.Spare-time.Since(began), func() {
 		if err := d.silent("1"); err != nil {
 			d.Logger.Warn("silent connections stay", "error", err)
 		}
 	})
 	defer closing.Stop()
-	for changed, before := began, -1; ; {
-		left, err := d.open(ctx, client)
-		if err != nil {
+	tick := time.NewTicker(d.Interval)
+	defer tick.Stop()
+	s, changed := state{open: open{connections: -1}}, began
+	for {
+		left, err := d.open(limited, client)
+		switch {
+		case err != nil && (limited.Err() == nil || ctx.Err() != nil):
 			return fmt.Errorf("look what is open: %w", err)
+		case err == nil && left.connections != s.connections:
+			changed = time.Now()
 		}
-		if left.connections != before {
-			changed, before = time.Now(), left.connections
+		if err == nil {
+			s.open = left
 		}
-		if s := (state{left, time.Since(began), time.Since(changed)}); d.done(s) {
+		if s.passed, s.unchanged = time.Since(began), time.Since(changed); d.done(s) {
 			d.Logger.Info("drained", "took", s.passed.Round(time.Millisecond).String(), "connections", s.connections, "requests", s.requests)
 			return nil
 		}
@@ -110,6 +124,24 @@ func (d Drainer) Run(ctx context.Context) error {
 		case <-tick.C:
 		case <-ctx.Done():
 			return ctx.Err()
+		}
+	}
+}
+
+// persist asks until there is an answer. Only an Envoy that is gone, which has nothing left to wait for, and the end of ctx
+// are errors.
+func (d Drainer) persist(ctx context.Context, client *http.Client, method, path string) (string, error) {
+	for {
+		text, err := ask(ctx, client, method, path)
+		gone := errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, fs.ErrNotExist)
+		if err == nil || gone || ctx.Err() != nil {
+			return text, err
+		}
+		d.Logger.Warn("asks again", "error", err)
+		select {
+		case <-time.After(d.Interval):
+		case <-ctx.Done():
+			return "", err
 		}
 	}
 }
@@ -130,7 +162,8 @@ func (d Drainer) done(s state) bool {
 // open asks Envoy for what is active.
 func (d Drainer) open(ctx context.Context, client *http.Client) (open, error) {
 	prefix := "http." + d.StatPrefix + ".downstream_"
-	text, err := ask(ctx, client, http.MethodGet, "/stats?filter="+url.QueryEscape(`_active$`))
+	filter := "^" + regexp.QuoteMeta(prefix) + "(cx|rq)_active$"
+	text, err := d.persist(ctx, client, http.MethodGet, "/stats?filter="+url.QueryEscape(filter))
 	if err != nil {
 		return open{}, err
 	}

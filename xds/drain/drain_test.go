@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -50,12 +51,22 @@ type admin struct {
 	connections int
 	asked       []string
 	stats       string
+	// trouble is what happens instead of an answer, each time that it is asked.
+	trouble []func(http.ResponseWriter)
 }
 
 func (a *admin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.asked = append(a.asked, r.Method+" "+r.URL.String())
+	if len(a.trouble) > 0 {
+		instead := a.trouble[0]
+		a.trouble = a.trouble[1:]
+		if instead != nil {
+			instead(w)
+			return
+		}
+	}
 	if r.URL.Path == "/stats" {
 		fmt.Fprintf(w, a.stats, a.connections)
 		a.connections = max(a.connections-1, 0)
@@ -94,7 +105,7 @@ func TestRun(t *testing.T) {
 	}
 	want := []string{"POST /drain_listeners?graceful&skip_exit"}
 	for range 4 {
-		want = append(want, "GET /stats?filter=_active%24")
+		want = append(want, "GET /stats?filter="+url.QueryEscape(`^http\.traffic-ingress\.downstream_(cx|rq)_active$`))
 	}
 	if !slices.Equal(a.asked, want) {
 		t.Errorf("asked %q, want %q", a.asked, want)
@@ -115,5 +126,70 @@ func TestTrouble(t *testing.T) {
 	defer cancel()
 	if err := a.serve(t).Run(ctx); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("after its context ended: %v", err)
+	}
+}
+
+// TestHiccups: an Envoy that is busy for a moment still has requests in flight, which nobody may cut for that.
+func TestHiccups(t *testing.T) {
+	refuses := func(w http.ResponseWriter) { w.WriteHeader(http.StatusServiceUnavailable) }
+	breaks := func(http.ResponseWriter) { panic(http.ErrAbortHandler) } // net/http's way to break a connection
+	half := func(w http.ResponseWriter) { w.Header().Set("Content-Length", "100"); fmt.Fprint(w, "http.") }
+	a := &admin{connections: 3, stats: stats, trouble: []func(http.ResponseWriter){refuses, breaks, nil, nil, breaks, half, refuses, nil}}
+	if err := a.serve(t).Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if a.connections != 0 || len(a.asked) != 10 {
+		t.Errorf("it ended with %d connections, having asked %q", a.connections, a.asked)
+	}
+	d := (&admin{stats: stats, trouble: slices.Repeat([]func(http.ResponseWriter){nil, breaks}, 1<<16)[1:]}).serve(t)
+	d.Timeout = 50 * time.Millisecond
+	if began, err := time.Now(), d.Run(t.Context()); err != nil && !strings.Contains(err.Error(), "begin to drain") || time.Since(began) > 5*time.Second {
+		t.Errorf("without an answer it ended after %s: %v", time.Since(began), err)
+	}
+}
+
+// TestGone: an Envoy that ends while it drains has nothing left to wait for, and is not waited for.
+func TestGone(t *testing.T) {
+	a := &admin{connections: 1 << 30, stats: stats}
+	d := a.serve(t)
+	a.trouble = []func(http.ResponseWriter){nil, nil, func(w http.ResponseWriter) {
+		os.Remove(d.Socket)
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}}
+	if err := d.Run(t.Context()); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("after its end: %v", err)
+	}
+}
+
+// TestSilent: Envoy is told to end silent connections once they had their time, and not before.
+func TestSilent(t *testing.T) {
+	a := &admin{connections: 1, stats: stats}
+	d := a.serve(t)
+	d.Close, d.Spare, d.Quiet = 30*time.Millisecond, 20*time.Millisecond, time.Minute
+	if err := d.Prepare(); err != nil {
+		t.Fatal(err)
+	}
+	var told time.Duration
+	began := time.Now()
+	var looks func(http.ResponseWriter)
+	looks = func(w http.ResponseWriter) {
+		text, err := os.ReadFile(d.Silent)
+		switch {
+		case err != nil:
+			t.Error(err)
+		case string(text) == "1":
+			told = time.Since(began)
+			fmt.Fprintf(w, a.stats, 0)
+			return
+		}
+		a.trouble = append(a.trouble, looks)
+		fmt.Fprintf(w, a.stats, 1)
+	}
+	a.trouble = []func(http.ResponseWriter){nil, looks}
+	if err := d.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if told < d.Close+d.Spare {
+		t.Errorf("they are ended after %s, want at least %s", told, d.Close+d.Spare)
 	}
 }
