@@ -140,7 +140,7 @@ func (g *Gateway) routes(h *ingress.Host, r ingress.Route, guard []*routev3.Head
 		return nil, err
 	}
 	forward.Match = match(r, guard)
-	if kind == secureRequest || !h.Secure || r.Options.NoRedirect || r.IsChallenge() {
+	if kind == secureRequest || !r.Secure || r.Options.NoRedirect || r.IsChallenge() {
 		return []*routev3.Route{forward}, nil
 	}
 	redirect := &routev3.Route{Match: match(r, guard), Action: toHTTPS(h.Name)}

@@ -40,18 +40,20 @@ func (g *Gateway) computeTLS(host string) {
 	}
 	g.keepProblems(g.tlsProblems, host, problems)
 	previous, had := g.secretOf[host]
-	if had == (winner != nil) && previous == has {
+	if had == (winner != nil) && previous == has && (!had || g.securedBy[host] == winner.object.Namespace) {
 		return
 	}
 	if had {
 		g.secretHosts.remove(previous, host)
 		g.dirtyCertificates[previous] = struct{}{}
 		delete(g.secretOf, host)
+		delete(g.securedBy, host)
 	}
 	if winner != nil {
 		g.secretHosts.add(has, host)
 		g.dirtyCertificates[has] = struct{}{}
 		g.secretOf[host] = has
+		g.securedBy[host] = winner.object.Namespace
 	}
 	// Plain requests for the host are redirected or not, and a wildcard's certificate is for it or not.
 	g.touchCertificateOf(host)
@@ -62,11 +64,14 @@ func (g *Gateway) computeTLS(host string) {
 	g.place(host)
 }
 
-// secure reports whether clients can ask for a host with TLS.
-func (g *Gateway) secure(host string) bool {
-	_, own := g.secretOf[host]
-	_, wild := g.secretOf[wildcardOf(host)]
-	return own || wild
+// secured reports whether clients can ask for a host with TLS, and which namespace's Ingress says so.
+func (g *Gateway) secured(host string) (secure bool, by string) {
+	for _, name := range []string{host, wildcardOf(host)} {
+		if by, secure = g.securedBy[name]; secure {
+			return true, by
+		}
+	}
+	return false, ""
 }
 
 // A computation is of one host.
@@ -90,19 +95,29 @@ func (g *Gateway) computeHost(name string, ports Ports) *Host {
 	if len(routes) == 0 {
 		return nil
 	}
-	h := &Host{Name: name, Secure: g.secure(name), Routes: routes}
+	h := &Host{Name: name, Routes: routes}
+	h.Secure, _ = g.secured(name)
 	if name == "" {
 		return h
 	}
-	// What the host leaves, the host of all takes.
+	// What the host leaves, the default backend of all hosts takes; but no namespace gets another's requests.
 	all := g.hosts[""].all()
-	if last := len(all) - 1; last >= 0 && all[last].Match == Default && routes[len(routes)-1].Match != Default {
+	if last := len(all) - 1; last >= 0 && all[last].Match == Default && routes[len(routes)-1].Match != Default && sameNamespace(routes, all[last]) {
 		h.Routes = append(h.Routes, all[last])
 	}
 	if strings.HasPrefix(name, "*.") {
 		h.Deeper = all
 	}
+	// Any namespace can name any host in its tls: that does not redirect another's requests.
+	for i := range h.Routes {
+		secure, by := g.secured(name)
+		h.Routes[i].Secure = secure && by == h.Routes[i].Ingress.Namespace
+	}
 	return h
+}
+
+func sameNamespace(routes []Route, other Route) bool {
+	return slices.ContainsFunc(routes, func(r Route) bool { return r.Ingress.Namespace == other.Ingress.Namespace })
 }
 
 // borrowed are the routes of a host that has a certificate and no rule: those that answer for it otherwise.
@@ -142,7 +157,12 @@ func (c computation) routes() []Route {
 		routes []Route
 		taken  = map[place]mesh.Object{}
 	)
+	secure, by := c.gateway.secured(c.host)
 	for _, i := range c.gateway.byAge(c.gateway.rulesOf[c.host]) {
+		if secure && by != i.object.Namespace {
+			c.problems[i.object] = append(c.problems[i.object], field("spec.rules", c.host,
+				"the host's certificate is of an Ingress of namespace "+by, "plain requests are not redirected"))
+		}
 		for _, r := range i.rules {
 			if r.host != c.host {
 				continue

@@ -51,7 +51,9 @@ type Gateway struct {
 	served map[mesh.Object]bool
 	// secretOf has the Secret that each host of tls has.
 	secretOf map[string]mesh.Object
-	parsed   map[mesh.Object]parsedSecret
+	// securedBy has the namespace of the Ingress whose tls that is.
+	securedBy map[string]string
+	parsed    map[mesh.Object]parsedSecret
 
 	// These are computed by the next Flush.
 	dirtyTLS, dirtyHosts map[string]struct{}
@@ -90,7 +92,7 @@ func New(c Config) *Gateway {
 		ofClass: index[string, mesh.Object]{}, rulesOf: index[string, mesh.Object]{}, tlsOf: index[string, mesh.Object]{},
 		below: index[string, string]{}, hostsTo: index[mesh.Object, string]{}, servicesOf: index[string, mesh.Object]{}, hostsWith: index[BackendKey, string]{},
 		secretHosts: index[mesh.Object, string]{},
-		served:      map[mesh.Object]bool{}, secretOf: map[string]mesh.Object{}, parsed: map[mesh.Object]parsedSecret{},
+		served:      map[mesh.Object]bool{}, secretOf: map[string]mesh.Object{}, securedBy: map[string]string{}, parsed: map[mesh.Object]parsedSecret{},
 		dirtyTLS: map[string]struct{}{}, dirtyHosts: map[string]struct{}{}, dirtyBackends: map[BackendKey]struct{}{},
 		dirtyCertificates: map[mesh.Object]struct{}{}, dirtyProblems: map[mesh.Object]struct{}{},
 		hosts: map[string]*Host{}, backends: map[BackendKey]*mesh.Port{}, certificates: map[mesh.Object]*Certificate{},

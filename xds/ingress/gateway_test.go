@@ -183,7 +183,7 @@ func checkEmpty(t *rapid.T, g *Gateway) {
 		"ingresses": len(g.ingresses), "classes": len(g.classes), "secrets": len(g.secrets), "ofClass": len(g.ofClass),
 		"rulesOf": len(g.rulesOf), "tlsOf": len(g.tlsOf), "below": len(g.below), "hostsTo": len(g.hostsTo),
 		"servicesOf": len(g.servicesOf), "hostsWith": len(g.hostsWith), "secretHosts": len(g.secretHosts),
-		"secretOf": len(g.secretOf), "parsed": len(g.parsed), "hosts": len(g.hosts), "backends": len(g.backends),
+		"secretOf": len(g.secretOf), "securedBy": len(g.securedBy), "parsed": len(g.parsed), "hosts": len(g.hosts), "backends": len(g.backends),
 		"certificates": len(g.certificates), "problems": len(g.problems), "hostProblems": len(g.hostProblems),
 		"tlsProblems": len(g.tlsProblems), "served": len(g.served), "certificateProblems": len(g.certificateProblems),
 	} {

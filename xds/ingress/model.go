@@ -29,6 +29,8 @@ type Route struct {
 	Backend BackendKey
 	// Settings are what the labels of the Service say of requests, as far as the gateway does it.
 	Settings label.Settings
+	// Secure says that the host has a certificate by an Ingress of the same namespace: plain requests are redirected.
+	Secure bool
 	// Options are those of the Ingress.
 	Options label.IngressSettings
 }

@@ -51,8 +51,11 @@ The gateway serves Ingresses of its IngressClass, and those without a class unle
 - An exact host comes before a wildcard, which stands for one label: ` + "`*.example.com` is for `a.example.com`, not for `b.a.example.com`" + `. Rules without a
   host are for the hosts that no rule names.
 - Of the paths of a host ` + "`Exact`" + ` comes first, then the longest. ` + "`Prefix`" + ` matches by element, ` + "`ImplementationSpecific`" + ` is a prefix of the text. What is
-  left goes to the default backend of an Ingress of the host, then to that of an Ingress without rules.
+  left goes to the default backend of an Ingress of the host, then to that of an Ingress without rules, if an Ingress of the host is in its namespace:
+  no other namespace takes what a host leaves.
 - Of two Ingresses that claim the same host, path and type the older has it. The younger is told by an Event, and takes over when the older goes.
+- Namespaces share all hosts: an Ingress may name any, in its rules and in its tls. Where namespaces do not trust each other, have an admission policy say
+  which hosts each may name. A plain request is redirected only if the certificate is of an Ingress in the namespace of the rule; otherwise an Event says so.
 - Before it is matched, and before it is sent on, a path is normalized: dot segments are resolved, several slashes become one, and what needs no
   percent-encoding loses it. A path with an encoded slash is answered by a redirect to the one without.
 - A percent sign that encodes nothing, and a Host that is none, get 400. All else is another path: a server to which /ADMIN or /admin;x is /admin
