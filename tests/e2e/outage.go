@@ -17,24 +17,14 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// component is the script command "component stop|start|restart NAME": it does so with a part of the node, such as etcd.
-func (l local) component(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 2 {
-		ts.Fatalf("usage: component stop|start|restart name")
+// restart is the script command "restart NAME": it restarts a part of the node, such as etcd, and waits until it is ready.
+func (l local) restart(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: restart component")
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	switch args[0] {
-	case "stop":
-		ts.Defer(func() { _ = l.cluster.Start(context.Background(), args[1]) })
-		ts.Check(l.cluster.Stop(ctx, args[1]))
-	case "start":
-		ts.Check(l.cluster.Start(ctx, args[1]))
-	case "restart":
-		ts.Check(l.cluster.Restart(ctx, args[1]))
-	default:
-		ts.Fatalf("component cannot %s", args[0])
-	}
+	ts.Check(l.cluster.Restart(ctx, args[0]))
 }
 
 // cut is the script command "cut PORT": from now on the pods that "aim" found get no packet from the port of others, and none
