@@ -124,6 +124,7 @@ func TestAnnotations(t *testing.T) {
 		annotated(rules("https", 1, "https|P|/|tls"), prefix+"backend-protocol", "https"),
 		annotated(rules("grpc", 1, "grpc|P|/|web"), prefix+"backend-protocol", "grpc"),
 		annotated(rules("small", 1, "small|P|/|web"), prefix+"max-request-body", "1Ki"),
+		annotated(rules("large", 1, "large|P|/|web"), prefix+"max-request-body", "1Gi"),
 		annotated(rules("inside", 1, "inside|P|/|web"), prefix+"allow-source-ranges", "10.244.7.0/24"),
 		annotated(rules("outside", 1, "outside|P|/|web"), prefix+"allow-source-ranges", "192.0.2.0/24,2001:db8::/32"),
 		annotated(rules("nobody", 1, "nobody|P|/|web"), prefix+"allow-source-ranges", "office"),
@@ -139,21 +140,44 @@ func TestAnnotations(t *testing.T) {
 	if got := g.get("http://outside/", "X-Forwarded-For", "192.0.2.1").outcome(); got != "403" {
 		t.Errorf("with a forged address: %s", got)
 	}
-	for length, want := range map[int]string{1024: "web", 1025: "413"} {
-		for _, chunked := range []bool{false, true} {
-			var body io.Reader = strings.NewReader(strings.Repeat("x", length))
-			if chunked {
-				body = io.MultiReader(body)
-			}
-			request, err := http.NewRequest(http.MethodPost, "http://small/", body)
-			if err != nil {
-				t.Fatal(err)
-			}
-			a, err := do(g.client(nil), request)
-			if err != nil || a.outcome() != want {
-				t.Errorf("a body of %d bytes, chunked %t: %s, want %s: %v", length, chunked, a.outcome(), want, err)
-			}
+	for _, test := range []struct {
+		host    string
+		length  int
+		chunked bool
+		want    string
+	}{
+		{"small", 1024, false, "web"},
+		{"small", 1024, true, "web"},
+		{"small", 1025, false, "413"},
+		{"small", 1025, true, "413"},
+		// What is held is everybody's memory, and bounded whatever an Ingress says.
+		{"large", 3 << 20, false, "web"},
+		{"large", 1 << 20, true, "web"},
+		{"large", 3 << 20, true, "413"},
+	} {
+		var body io.Reader = strings.NewReader(strings.Repeat("x", test.length))
+		if test.chunked {
+			body = io.MultiReader(body)
 		}
+		request, err := http.NewRequest(http.MethodPost, "http://"+test.host+"/", body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, err := do(g.client(nil), request)
+		if err != nil || a.outcome() != test.want {
+			t.Errorf("%s: a body of %d bytes, chunked %t: %s, want %s: %v", test.host, test.length, test.chunked, a.outcome(), test.want, err)
+		}
+	}
+	request, err := http.NewRequest(http.MethodPost, "http://large/", http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Of a body that is not there but announced as 2 GiB, none is taken.
+	announced, nothing := io.Pipe()
+	defer nothing.Close()
+	request.Body, request.ContentLength = announced, 2<<30
+	if a, err := do(g.client(nil), request); err != nil || a.outcome() != "413" {
+		t.Errorf("a body that is announced as 2 GiB: %s: %v", a.outcome(), err)
 	}
 }
 

@@ -133,22 +133,31 @@ func answer(guard []*routev3.HeaderMatcher, status uint32) *routev3.Route {
 // acmeChallenges begins the paths that are never redirected (RFC 8555, section 8.3).
 const acmeChallenges = "/.well-known/acme-challenge/"
 
-// routes are those of one rule: its own, and before it another for challenges where it redirects them.
+// routes are those of one rule: its own, three if it limits bodies, and before it those for challenges where it redirects them.
 func (g *Gateway) routes(h *ingress.Host, r ingress.Route, guard []*routev3.HeaderMatcher, kind requestKind) ([]*routev3.Route, error) {
 	forward, err := g.forward(r)
 	if err != nil {
 		return nil, err
 	}
 	forward.Match = match(r, guard)
-	if kind == secureRequest || !r.Secure || r.Options.NoRedirect || r.IsChallenge() {
-		return []*routev3.Route{forward}, nil
+	var redirect *routev3.Route
+	if kind == plainRequest && r.Secure && !r.Options.NoRedirect && !r.IsChallenge() {
+		redirect = &routev3.Route{Match: match(r, guard), Action: toHTTPS(h.Name)}
+		if !r.TakesChallenges() {
+			return []*routev3.Route{redirect}, nil
+		}
+		forward.Match = &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: acmeChallenges}, Headers: guard}
 	}
-	redirect := &routev3.Route{Match: match(r, guard), Action: toHTTPS(h.Name)}
-	if !r.TakesChallenges() {
-		return []*routev3.Route{redirect}, nil
+	routes := []*routev3.Route{forward}
+	if r.Options.MaxBody > 0 && forward.GetRoute() != nil {
+		if routes, err = limitBody(forward, r.Options.MaxBody); err != nil {
+			return nil, err
+		}
 	}
-	forward.Match = &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: acmeChallenges}, Headers: guard}
-	return []*routev3.Route{forward, redirect}, nil
+	if redirect != nil {
+		routes = append(routes, redirect)
+	}
+	return routes, nil
 }
 
 // toHTTPS keeps method and body. A host that is known is written out, without the port of the plain request.

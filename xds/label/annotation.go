@@ -92,8 +92,9 @@ var IngressTable = []IngressAnnotation{
 
 	annotation(IngressAnnotation{
 		Name: BodyKey,
-		Meaning: "The largest body of a request; the client gets 413 above. With a limit, the gateway holds a request until it has all of it: " +
-			"it is not for streams.",
+		Meaning: "The largest body of a request; the client gets 413 above. A request that announces its length by Content-Length is passed on " +
+			"as it comes. One that does not, as a stream or an upload in chunks, is held until the gateway has all of it, and is refused above 1Mi " +
+			"whatever the limit.",
 		Default: "no limit",
 		Example: "8Mi",
 	}, bodySize, func(s *IngressSettings, v uint32) { s.MaxBody = v }),
