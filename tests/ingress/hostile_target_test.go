@@ -78,7 +78,7 @@ func targets() []hostile {
 	}
 }
 
-// paths: /admin is one server's and /secret too, all else another's. Who asks for a path in whatever spelling gets it from the
+// paths: /admin is one server's, and /secret and /café too, all else another's. Who asks for a path in whatever spelling gets it from the
 // server whose rule it is, in the spelling that was matched.
 func paths() []hostile {
 	var table []hostile
@@ -122,6 +122,9 @@ func paths() []hostile {
 		{"3986 3.3", "/admin.", "200 200", "public GET /admin."},
 		{"3986 2.2", "/secret%3f", "200 200", "public GET /secret%3f"},
 		{"3986 2.2", "/secret%23", "200 200", "public GET /secret%23"},
+		{"3986 6.2.2.1", "/caf%C3%A9", "200 200", "admin GET /caf%C3%A9"},
+		{"3986 6.2.2.1", "/caf%c3%A9/x", "200 200", "admin GET /caf%c3%A9/x"},
+		{"3986 6.2.2.1", "/x/../caf%c3%a9?q", "200 200", "admin GET /caf%c3%a9?q"},
 		{"3986 3.4", "/secret?/../x", "200 200", "admin GET /secret?/../x"},
 		{"3986 3.4", "/x?100%", "200 200", "public GET /x?100%"}, // wrong, and harmless: no rule is about queries
 		{"3986 3.4", "/x?/../admin", "200 200", "public GET /x?/../admin"},

@@ -50,7 +50,7 @@ func edgeRules(g *gateway) *witness {
 		go w.serve(name, l)
 		g.serviceAt(name, uint16(l.Addr().(*net.TCPAddr).Port))
 	}
-	g.apply(rules("web", 1, "web|P|/|public", "web|P|/admin|admin", "web|E|/secret|admin", "other|P|/|other"))
+	g.apply(rules("web", 1, "web|P|/|public", "web|P|/admin|admin", "web|E|/secret|admin", "web|P|/café|admin", "other|P|/|other"))
 	return w
 }
 

@@ -46,7 +46,8 @@ func TestPaths(t *testing.T) {
 		"\n---\n" + rules("mixed", 1, "mixed|E|/foo|both-exact", "mixed|P|/foo|both-prefix") +
 		"\n---\n" + rules("text", 1, "text|I|/foo|text", "either|P|/foo|either-prefix", "either|I|/foo|either-text", "text-empty|I||text") +
 		"\n---\n" + rules("default", 1, "default|E|/foo|exact", "default|D||rest") +
-		"\n---\n" + rules("encoded", 1, "encoded|E|/a b|exact", "encoded|E|/%7euser|prefix", "encoded|P|/ü|text"))
+		"\n---\n" + rules("encoded", 1, "encoded|E|/a b|exact", "encoded|E|/%7euser|prefix", "encoded|P|/ü|text",
+		"encoded|E|/caf%c3%a9|both-exact", "encoded|I|/%7ba}|either-text", `encoded|E|/"<>^`+"`"+`%7c}|bbb`, "encoded|E|/a:b|ccc", "encoded|E|/%2a|root"))
 	for _, test := range []struct{ url, want string }{
 		{"exact/foo", "exact"},
 		{"exact/foo/", "404"},
@@ -86,6 +87,19 @@ func TestPaths(t *testing.T) {
 		{"encoded/~user", "prefix"},
 		{"encoded/%7Euser", "prefix"},
 		{"encoded/%C3%BC/x", "text"},
+		{"encoded/%c3%bc", "text"},
+		{"encoded/%c3%Bc/x?query", "text"},
+		{"encoded/%c3%bcx", "404"},
+		{"encoded/caf%c3%a9", "both-exact"},
+		{"encoded/caf%C3%A9", "both-exact"},
+		{"encoded/caf%C3%A9/", "404"},
+		{"encoded/%7Ba%7dc/d", "either-text"},
+		{"encoded/%22%3c%3E%5e%60%7c%7D", "bbb"},
+		{"encoded/a:b", "ccc"},
+		{"encoded/a%3Ab", "404"},
+		{"encoded/%2A", "root"},
+		{"encoded/%2a", "root"},
+		{"encoded/*", "404"},
 		{"nobody/foo", "404"},
 	} {
 		if got := g.get("http://" + test.url).outcome(); got != test.want {

@@ -172,8 +172,31 @@ func toHTTPS(host string) *routev3.Route_Redirect {
 	return &routev3.Route_Redirect{Redirect: redirect}
 }
 
+// lettered are escapes that have two spellings: Envoy leaves the case of hex digits as it comes.
+var lettered = regexp.MustCompile(`%(?:[A-F][0-9A-F]|[0-9][A-F])`)
+
+// anyCase matches what a path matches, whatever the case of its escapes; nil for a path that has one spelling.
+func anyCase(r ingress.Route) *routev3.RouteMatch_SafeRegex {
+	if !lettered.MatchString(r.Path) {
+		return nil
+	}
+	pattern := lettered.ReplaceAllString(regexp.QuoteMeta(r.Path), "(?i:$0)")
+	switch r.Match {
+	case ingress.Prefix:
+		pattern += "(?:/.*)?"
+	case ingress.TextPrefix:
+		pattern += ".*"
+	case ingress.Exact, ingress.Default:
+	}
+	return &routev3.RouteMatch_SafeRegex{SafeRegex: &matcherv3.RegexMatcher{Regex: pattern}}
+}
+
 func match(r ingress.Route, guard []*routev3.HeaderMatcher) *routev3.RouteMatch {
 	m := &routev3.RouteMatch{Headers: guard}
+	if pattern := anyCase(r); pattern != nil {
+		m.PathSpecifier = pattern
+		return m
+	}
 	switch {
 	case r.Match == ingress.Exact:
 		m.PathSpecifier = &routev3.RouteMatch_Path{Path: r.Path}

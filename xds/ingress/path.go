@@ -1,6 +1,7 @@
 package ingress
 
 import (
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"strings"
@@ -13,6 +14,10 @@ const challenges = "/.well-known/acme-challenge/"
 
 // IsChallenge reports whether a route is there to answer ACME.
 func (r Route) IsChallenge() bool { return strings.HasPrefix(r.Path, challenges) }
+
+// longestPath is in bytes; servers need not take longer targets (RFC 9110, section 4.1). Envoy refuses all hosts' routes for one
+// regular expression that is too large.
+const longestPath = 8000
 
 // parsePath returns a path of a rule as the gateway compares it with normalized ones. The error says why no request can have
 // such a path.
@@ -34,7 +39,13 @@ func parsePath(text string, kind *networkingv1.PathType) (string, Match, error) 
 	if i := strings.IndexAny(text, "?#"); i >= 0 {
 		return "", 0, fmt.Errorf("no path of a request has a %q: what follows it is not part of the path", text[i])
 	}
-	path := normalize(text)
+	path, err := normalize(text)
+	if err != nil {
+		return "", 0, err
+	}
+	if len(path) > longestPath {
+		return "", 0, fmt.Errorf("a path of more than %d bytes is too long", longestPath)
+	}
 	if bad := abnormal(path); bad != "" {
 		return "", 0, fmt.Errorf("no path has %q once it is normalized", bad)
 	}
@@ -64,7 +75,7 @@ func abnormal(path string) string {
 			return end
 		}
 	}
-	for _, escaped := range []string{"%2f", "%2F", "%5c", "%5C"} {
+	for _, escaped := range []string{"%00", "%2F", "%5C"} {
 		if strings.Contains(path, escaped) {
 			return escaped
 		}
@@ -73,34 +84,41 @@ func abnormal(path string) string {
 }
 
 // normalize does to the percent-encoding of a path what Envoy does: what needs none loses it (RFC 3986, section 2.3), and
-// what cannot stand in a path gets it.
-func normalize(path string) string {
+// what cannot stand in a path gets it. Envoy leaves the case of hex digits as it comes; here it is the upper, for either.
+func normalize(path string) (string, error) {
 	var b strings.Builder
 	for i := 0; i < len(path); i++ {
 		c := path[i]
-		if c == '%' && i+2 < len(path) {
-			if decoded, ok := unhex(path[i+1], path[i+2]); ok && unreserved(decoded) {
-				b.WriteByte(decoded)
-				i += 2
+		switch {
+		case c == '%':
+			decoded, ok := unhex(path[i+1:])
+			if !ok {
+				return "", errors.New("no path of a request has a percent sign that encodes nothing")
+			}
+			i += 2
+			if c = decoded; unreserved(c) {
+				b.WriteByte(c)
 				continue
 			}
-		}
-		if c <= ' ' || c >= 0x7f {
-			fmt.Fprintf(&b, "%%%02X", c)
+		case c > ' ' && c < 0x7f && strings.IndexByte("\"<>^`{|}", c) < 0:
+			b.WriteByte(c)
 			continue
 		}
-		b.WriteByte(c)
+		fmt.Fprintf(&b, "%%%02X", c)
 	}
-	return b.String()
+	return b.String(), nil
 }
 
-func unhex(high, low byte) (byte, bool) {
-	const digits = "0123456789abcdef"
-	h, l := strings.IndexByte(digits, high|0x20), strings.IndexByte(digits, low|0x20)
-	if h < 0 || l < 0 {
+// unhex decodes the two digits at the beginning of a text.
+func unhex(text string) (byte, bool) {
+	if len(text) < 2 {
 		return 0, false
 	}
-	return byte(h<<4 | l), true
+	decoded, err := hex.DecodeString(text[:2])
+	if err != nil {
+		return 0, false
+	}
+	return decoded[0], true
 }
 
 func unreserved(c byte) bool {

@@ -58,8 +58,10 @@ The gateway serves Ingresses of its IngressClass, and those without a class unle
   which hosts each may name. A plain request is redirected only if the certificate is of an Ingress in the namespace of the rule; otherwise an Event says so.
 - Before it is matched, and before it is sent on, a path is normalized: dot segments are resolved, several slashes become one, and what needs no
   percent-encoding loses it. A path with an encoded slash is answered by a redirect to the one without.
+  The case of an escape's hex digits does not count.
 - A percent sign that encodes nothing, and a Host that is none, get 400. All else is another path: a server to which /ADMIN or /admin;x is /admin
-  too, and which is the backend of both, must guard it itself.
+  too, and which is the backend of both, must guard it itself. So is a path in which one of ` + "`! $ & ' ( ) * + , ; = : @ [ ] ? # %`" + ` is encoded: a rule for
+  /a:b is not for /a%3Ab.
 - A backend that is not there answers 503, for its path alone.
 - An Ingress shows the gateway's address while the gateway does something that it says: not of another class, and not while older ones have all its paths.
 - The Service's labels about balancing, hashing, weights, timeouts, retries, breakers and tracing act; those about faults and bandwidth do not. No label
