@@ -160,7 +160,8 @@ func (g *Gateway) routes(h *ingress.Host, r ingress.Route, guard []*routev3.Head
 	return routes, nil
 }
 
-// toHTTPS keeps method and body. A host that is known is written out, without the port of the plain request.
+// toHTTPS keeps method and body. A host that is known is written out, without the port of the plain request; of another, which
+// the client names, the port is replaced.
 func toHTTPS(host string) *routev3.Route_Redirect {
 	redirect := &routev3.RedirectAction{
 		SchemeRewriteSpecifier: &routev3.RedirectAction_HttpsRedirect{HttpsRedirect: true},
@@ -168,6 +169,8 @@ func toHTTPS(host string) *routev3.Route_Redirect {
 	}
 	if host != "" && !strings.HasPrefix(host, "*") {
 		redirect.HostRedirect = host
+	} else {
+		redirect.PortRedirect = 443
 	}
 	return &routev3.Route_Redirect{Redirect: redirect}
 }
