@@ -157,3 +157,49 @@ func TestTrustedHops(t *testing.T) {
 		}
 	}
 }
+
+// TestForgedTraces: a stranger does not decide what is traced, a proxy that is trusted does, and without a collector a trace of
+// the client's own goes through.
+func TestForgedTraces(t *testing.T) {
+	t.Parallel()
+	forged := []string{
+		"X-B3-Traceid", "0123456789abcdef0123456789abcdef", "X-B3-Spanid", "0123456789abcdef", "X-B3-Sampled", "1",
+		"B3", "0123456789abcdef0123456789abcdef-0123456789abcdef-1",
+		"Traceparent", "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01", "Tracestate", "forged=1",
+	}
+	for name, test := range map[string]struct {
+		collector, followed bool
+		hops                uint32
+	}{
+		"strangers":           {collector: true},
+		"proxy that is ours":  {collector: true, followed: true, hops: 1},
+		"without a collector": {followed: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g := newGateway(t)
+			config := envoy.Config{AccessLog: envoy.LogAll}
+			if test.collector {
+				config.Collector = envoy.Collector{Kind: envoy.Zipkin, Address: envoy.CollectorAddress{Host: serverAddress, Port: 9411}}
+			}
+			translator, err := envoy.NewTranslator(config)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if g.resources, err = envoy.NewGateway(translator, envoy.GatewayConfig{HTTPPort: 8080, HTTPSPort: 8443, IPv6: true, TrustedHops: test.hops}); err != nil {
+				t.Fatal(err)
+			}
+			g.run()
+			g.service("untraced")
+			g.service("rare", "traffic.tracing.enabled", "true", "traffic.tracing.sampling", "0.01")
+			g.apply(rules("web", 1, "untraced|P|/|untraced", "rare|P|/|rare"))
+			for _, host := range []string{"untraced", "rare"} {
+				h := g.get("http://"+host+"/", forged...).Headers
+				text := fmt.Sprint(h["X-B3-Traceid"], h["X-B3-Sampled"], h["B3"], h["Traceparent"], h["Tracestate"])
+				if got := strings.Contains(text, "0123456789abcdef"); got != test.followed {
+					t.Errorf("%s: the server is told %s", host, text)
+				}
+			}
+		})
+	}
+}

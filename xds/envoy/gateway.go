@@ -77,7 +77,7 @@ func NewGateway(t *Translator, c GatewayConfig) (*Gateway, error) {
 	if g.httpFilters, err = gatewayFilters(); err != nil {
 		return nil, err
 	}
-	if g.claims, err = c.claims(); err != nil {
+	if g.claims, err = c.claims(t.tracing != nil); err != nil {
 		return nil, err
 	}
 	if g.listenerFilters, err = c.firstFilters(); err != nil {

@@ -15,6 +15,10 @@ var proxyClaims = []string{
 	"x-forwarded-scheme", "x-forwarded-server", "x-forwarded-ssl",
 }
 
+// traceClaims say that a request is part of a trace, and whether it is sampled: Envoy follows them without asking what share
+// of requests the Service wants.
+var traceClaims = []*mutationv3.HeaderMutation{without("b3"), withoutPrefix("x-b3-"), without("traceparent"), without("tracestate")}
+
 func without(name string) *mutationv3.HeaderMutation {
 	return &mutationv3.HeaderMutation{Action: &mutationv3.HeaderMutation_Remove{Remove: name}}
 }
@@ -28,11 +32,14 @@ func withoutPrefix(prefix string) *mutationv3.HeaderMutation {
 }
 
 // claims takes away what a client says in the name of a proxy, before Envoy looks at it. Without proxies in front nobody has
-// a right to any X-Forwarded header. Forwarded (RFC 7239) would lack the gateway, whoever wrote it.
-func (c GatewayConfig) claims() (*corev3.TypedExtensionConfig, error) {
+// a right to any X-Forwarded header, nor to say what is traced. Forwarded (RFC 7239) would lack the gateway, whoever wrote it.
+func (c GatewayConfig) claims(traced bool) (*corev3.TypedExtensionConfig, error) {
 	early := &earlyv3.HeaderMutation{Mutations: []*mutationv3.HeaderMutation{withoutPrefix("x-envoy-"), without("forwarded")}}
 	if c.TrustedHops == 0 {
 		early.Mutations = append(early.Mutations, withoutPrefix("x-forwarded-"))
+		if traced {
+			early.Mutations = append(early.Mutations, traceClaims...)
+		}
 	} else {
 		for _, name := range proxyClaims {
 			early.Mutations = append(early.Mutations, without(name))

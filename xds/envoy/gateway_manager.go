@@ -104,7 +104,7 @@ func gatewayHTTP2() *corev3.Http2ProtocolOptions {
 }
 
 // reports is the way to the collector. All hosts share a connection manager, so that it samples nothing but on routes whose
-// Service asks for it.
+// Service asks for it, and what trusted proxies in front sample: of others, claims takes away that they do.
 func (g *Gateway) reports() *hcmv3.HttpConnectionManager_Tracing {
 	if g.translator.tracing == nil {
 		return nil
