@@ -20,7 +20,6 @@ import (
 
 const (
 	promtool   = root + "/.local/bin/promtool" // made by make cluster
-	alertsFile = chartDir + "/files/alerts.yaml"
 	alertsTest = "testdata/alerts-test.yaml"
 )
 
@@ -84,20 +83,22 @@ func TestOperatorsRulesAreTheAlerts(t *testing.T) {
 			names = append(names, rule.Alert)
 		}
 	}
-	if !slices.Equal(names, alerts(t)) {
+	if !slices.Equal(names, alerts(t, alertsText(t))) {
 		t.Errorf("the PrometheusRule has %v", names)
 	}
 }
 
-// alerts lists the names of the alerts.
-func alerts(t *testing.T) []string {
+// alertsText is what the chart's own Prometheus reads.
+func alertsText(t *testing.T, arguments ...string) string {
 	t.Helper()
-	text, err := os.ReadFile(alertsFile)
-	if err != nil {
-		t.Fatal(err)
-	}
+	return configMap(t, template(t, arguments...), "traffic-prometheus")["alerts.yaml"]
+}
+
+// alerts lists the names of the alerts.
+func alerts(t *testing.T, text string) []string {
+	t.Helper()
 	var file monitoringv1.PrometheusRuleSpec
-	if err := yaml.UnmarshalStrict(text, &file); err != nil {
+	if err := yaml.UnmarshalStrict([]byte(text), &file); err != nil {
 		t.Fatal(err)
 	}
 	var names []string
@@ -115,13 +116,22 @@ func alerts(t *testing.T) []string {
 // An alert that never fires, or that fires when nothing is wrong, is worse than none. Each has a place in the test of
 // promtool, which has a cluster that is well and one where everything fails.
 func TestAlertsFireWhenTheyShould(t *testing.T) {
-	check(t, "check", "rules", "--lint=all", "--lint-fatal", alertsFile)
-	check(t, "test", "rules", alertsTest)
 	text, err := os.ReadFile(alertsTest)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range alerts(t) {
+	dir, rules := t.TempDir(), alertsText(t)
+	for name, content := range map[string]string{"alerts.yaml": rules, "test.yaml": string(text)} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	check(t, "check", "rules", "--lint=all", "--lint-fatal", filepath.Join(dir, "alerts.yaml"))
+	check(t, "test", "rules", filepath.Join(dir, "test.yaml"))
+	if without := alerts(t, alertsText(t, "--set", "ingress.enabled=false")); slices.Contains(without, "TrafficIngressDown") {
+		t.Error("without a gateway it is missed")
+	}
+	for _, name := range alerts(t, rules) {
 		if !strings.Contains(string(text), `{alertname="`+name+`"}`) {
 			t.Errorf("%s does not expect the alert %s of anything", alertsTest, name)
 		}

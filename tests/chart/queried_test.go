@@ -127,11 +127,7 @@ func expressions(t *testing.T) map[string]string {
 			all[fmt.Sprintf("panel %q, %d", p.Title, i)] = target.Expr
 		}
 	}
-	text, err := os.ReadFile(alertsFile)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, match := range regexp.MustCompile(`alert: (\w+)\n +expr: (.*)`).FindAllStringSubmatch(string(text), -1) {
+	for _, match := range regexp.MustCompile(`alert: (\w+)\n +expr: (.*)`).FindAllStringSubmatch(alertsText(t), -1) {
 		all["alert "+match[1]] = match[2]
 	}
 	return all

@@ -47,13 +47,14 @@ func objects(t *testing.T, rendered string) string {
 		}
 	}
 	all := strings.Join(kept, "\n---\n") + "\n"
-	for _, file := range []string{"files/alerts.yaml", "files/dashboard.json"} {
+	for _, file := range []string{"files/alerts.yaml", "files/alerts-ingress.yaml", "files/dashboard.json"} {
 		text, err := os.ReadFile(filepath.Join(chartDir, file))
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, indent := range []string{"  ", "    "} {
-			whole := indent + strings.ReplaceAll(strings.TrimSpace(string(text)), "\n", "\n"+indent)
+			whole := strings.ReplaceAll(strings.TrimRight(string(text), "\n"), "RELEASE_NAMESPACE", namespace)
+			whole = indent + strings.ReplaceAll(whole, "\n", "\n"+indent)
 			all = strings.ReplaceAll(all, whole+"\n", indent+"(all of "+file+")\n")
 		}
 	}
