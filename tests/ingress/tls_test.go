@@ -119,62 +119,6 @@ func TestConnectionOfAnotherHost(t *testing.T) {
 	}
 }
 
-// TestBrokenSecrets: a Secret that cannot be used harms its hosts alone, which get a certificate of the gateway's own; each is
-// right again when its Secret is.
-func TestBrokenSecrets(t *testing.T) {
-	t.Parallel()
-	g := start(t)
-	g.service("web")
-	g.certificate("good", "good.example")
-	g.certificate("other", "other.example")
-	expired, expiredKey := injected.Pair(t, -time.Hour, "expired.example")
-	chain, _ := injected.Pair(t, time.Hour, "mismatch.example")
-	_, key := injected.Pair(t, time.Hour, "mismatch.example")
-	g.secret("expired", expired, expiredKey)
-	g.secret("malformed", []byte("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"), key)
-	g.secret("mismatch", chain, key)
-	names := []string{"expired", "malformed", "mismatch", "missing"}
-	paths := []string{"good.example|P|/|web"}
-	tlsLines := []string{"good|good.example"}
-	for _, name := range names {
-		paths, tlsLines = append(paths, name+".example|P|/|web"), append(tlsLines, name+"|"+name+".example")
-	}
-	g.apply(secured(rules("web", 1, paths...), tlsLines...))
-	shown := func(host string) string { return g.get("https://" + host + "/").shown }
-	for _, name := range names {
-		if got := shown(name + ".example"); got != "fallback.invalid" {
-			t.Errorf("%s shows the certificate of %q", name, got)
-		}
-	}
-	if got := shown("good.example"); got != "good.example" {
-		t.Errorf("the good host shows the certificate of %q", got)
-	}
-	for _, want := range []string{
-		`spec.tls="expired": the certificate expired at 20`, `spec.tls="malformed": tls.crt and tls.key are no pair: x509: `,
-		`spec.tls="mismatch": tls.crt and tls.key are no pair: tls: private key does not match public key; in force: a certificate of the gateway's own`,
-		`spec.tls="missing": there is no Secret default/missing of type kubernetes.io/tls`,
-	} {
-		if !strings.Contains(g.told("web"), want) {
-			t.Errorf("not told %s:\n%s", want, g.told("web"))
-		}
-	}
-	for _, name := range names {
-		g.certificate(name, name+".example")
-		if got := shown(name + ".example"); got != name+".example" {
-			t.Errorf("%s shows the certificate of %q when it is right", name, got)
-		}
-	}
-	if told := g.told("web"); told != "" {
-		t.Errorf("still told %s", told)
-	}
-	g.model.Delete(mesh.Object{Kind: ingress.Secret, Namespace: "default", Name: "good"})
-	g.now = g.now.Add(2 * time.Hour) // all others expire
-	g.publish()
-	if got := shown("good.example") + " " + shown("missing.example"); got != "fallback.invalid fallback.invalid" {
-		t.Errorf("deleted and expired show %s", got)
-	}
-}
-
 // TestSecretReplaced: a renewal, and one more certificate beside it, drop no connection: not one request fails, and a download
 // that has begun goes on.
 func TestSecretReplaced(t *testing.T) {

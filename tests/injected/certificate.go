@@ -64,6 +64,12 @@ func Pair(t testing.TB, valid time.Duration, hosts ...string) (chain, key []byte
 // SignedPair makes one of a given key.
 func SignedPair(t testing.TB, private crypto.Signer, valid time.Duration, hosts ...string) (chain, key []byte) {
 	t.Helper()
+	return ChangedPair(t, private, valid, func(*x509.Certificate) {}, hosts...)
+}
+
+// ChangedPair makes one that is different in some way.
+func ChangedPair(t testing.TB, private crypto.Signer, valid time.Duration, change func(*x509.Certificate), hosts ...string) (chain, key []byte) {
+	t.Helper()
 	serial, err := rand.Int(rand.Reader, big.NewInt(1<<62))
 	if err != nil {
 		t.Fatal(err)
@@ -72,6 +78,7 @@ func SignedPair(t testing.TB, private crypto.Signer, valid time.Duration, hosts 
 		SerialNumber: serial, Subject: pkix.Name{CommonName: strings.Join(hosts, " ")}, DNSNames: hosts,
 		NotBefore: time.Now().Add(-2 * time.Hour), NotAfter: time.Now().Add(valid), KeyUsage: x509.KeyUsageDigitalSignature,
 	}
+	change(template)
 	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
 	if err != nil {
 		t.Fatal(err)

@@ -121,6 +121,12 @@ func (g *Gateway) Apply(c ingress.Changes) (Update, []GatewayFailure) {
 	return a.update, a.failures
 }
 
+// Holds reports whether the gateway is to have a resource in this version.
+func (g *Gateway) Holds(key Key, version string) bool {
+	held, there := g.held[key]
+	return there && held.Version == version
+}
+
 // An application is one call of Apply.
 type application struct {
 	*Gateway

@@ -7,6 +7,8 @@ import (
 	"crypto/rsa"
 	cryptotls "crypto/tls"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -34,7 +36,7 @@ func parseCertificate(chain, key []byte) (*certificate, error) {
 	if err != nil {
 		return nil, fmt.Errorf("tls.crt and tls.key are no pair: %w", err)
 	}
-	if err := keyFits(parsed.Leaf); err != nil {
+	if err := leafFits(parsed.Leaf); err != nil {
 		return nil, err
 	}
 	der, err := x509.MarshalPKCS8PrivateKey(parsed.PrivateKey)
@@ -54,7 +56,28 @@ func parseCertificate(chain, key []byte) (*certificate, error) {
 	}, nil
 }
 
-// keyFits tells what Envoy would refuse.
+// Extensions of certificates.
+var (
+	keyUsage   = asn1.ObjectIdentifier{2, 5, 29, 15}               // RFC 5280, section 4.2.1.3
+	tlsFeature = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 1, 24} // RFC 7633
+)
+
+func has(leaf *x509.Certificate, extension asn1.ObjectIdentifier) bool {
+	return slices.ContainsFunc(leaf.Extensions, func(e pkix.Extension) bool { return e.Id.Equal(extension) })
+}
+
+// leafFits tells what Envoy would refuse of a certificate, whatever its key.
+func leafFits(leaf *x509.Certificate) error {
+	switch {
+	case has(leaf, tlsFeature):
+		return errors.New("the certificate must be stapled (its TLS feature extension says so), which the gateway does not do")
+	case leaf.Subject.CommonName == "" && len(leaf.DNSNames)+len(leaf.IPAddresses)+len(leaf.URIs) == 0:
+		return errors.New("the certificate names nobody: it has neither a common name nor a subject alternative name")
+	}
+	return keyFits(leaf)
+}
+
+// keyFits tells what Envoy would refuse of its key.
 func keyFits(leaf *x509.Certificate) error {
 	switch public := leaf.PublicKey.(type) {
 	case *rsa.PublicKey:
@@ -63,10 +86,13 @@ func keyFits(leaf *x509.Certificate) error {
 		}
 		return nil
 	case *ecdsa.PublicKey:
-		if slices.Contains([]elliptic.Curve{elliptic.P256(), elliptic.P384(), elliptic.P521()}, public.Curve) {
-			return nil
+		if !slices.Contains([]elliptic.Curve{elliptic.P256(), elliptic.P384(), elliptic.P521()}, public.Curve) {
+			return fmt.Errorf("a key on curve %s is not supported: P-256, P-384 or P-521", public.Curve.Params().Name)
 		}
-		return fmt.Errorf("a key on curve %s is not supported: P-256, P-384 or P-521", public.Curve.Params().Name)
+		if has(leaf, keyUsage) && leaf.KeyUsage&x509.KeyUsageDigitalSignature == 0 {
+			return errors.New("the certificate's key usage lacks digitalSignature, which is all that an ECDSA key does in TLS")
+		}
+		return nil
 	}
 	return fmt.Errorf("a key of type %s is not supported: RSA or ECDSA", leaf.PublicKeyAlgorithm)
 }

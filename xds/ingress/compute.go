@@ -2,6 +2,7 @@ package ingress
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -291,8 +292,14 @@ func (g *Gateway) read(o mesh.Object, now time.Time) (*certificate, error) {
 		p.until, err = p.certificate.check(now)
 	}
 	g.parsed[o] = p
+	if g.refused[o] != nil {
+		return nil, errRefused
+	}
 	return p.certificate, cmp.Or(p.err, err)
 }
+
+// errRefused is in our words: Envoy's are in the log of whoever installed it.
+var errRefused = errors.New("the gateway's Envoy refuses the certificate; the control plane's log says why")
 
 func missing(o mesh.Object) error {
 	if o.Name == "" {

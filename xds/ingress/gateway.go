@@ -49,6 +49,8 @@ type Gateway struct {
 
 	// served has of each Ingress what was told.
 	served map[mesh.Object]bool
+	// refused are those contents of Secrets that Envoy refused.
+	refused map[mesh.Object]*secret
 	// secretOf has the Secret that each host of tls has.
 	secretOf map[string]mesh.Object
 	// securedBy has the namespace of the Ingress whose tls that is.
@@ -92,7 +94,7 @@ func New(c Config) *Gateway {
 		ofClass: index[string, mesh.Object]{}, rulesOf: index[string, mesh.Object]{}, tlsOf: index[string, mesh.Object]{},
 		below: index[string, string]{}, hostsTo: index[mesh.Object, string]{}, servicesOf: index[string, mesh.Object]{}, hostsWith: index[BackendKey, string]{},
 		secretHosts: index[mesh.Object, string]{},
-		served:      map[mesh.Object]bool{}, secretOf: map[string]mesh.Object{}, securedBy: map[string]string{}, parsed: map[mesh.Object]parsedSecret{},
+		served:      map[mesh.Object]bool{}, refused: map[mesh.Object]*secret{}, secretOf: map[string]mesh.Object{}, securedBy: map[string]string{}, parsed: map[mesh.Object]parsedSecret{},
 		dirtyTLS: map[string]struct{}{}, dirtyHosts: map[string]struct{}{}, dirtyBackends: map[BackendKey]struct{}{},
 		dirtyCertificates: map[mesh.Object]struct{}{}, dirtyProblems: map[mesh.Object]struct{}{},
 		hosts: map[string]*Host{}, backends: map[BackendKey]*mesh.Port{}, certificates: map[mesh.Object]*Certificate{},
@@ -119,6 +121,14 @@ func (g *Gateway) SetClass(c *networkingv1.IngressClass) { g.replaceClass(c.Name
 // SetSecret adds or replaces a Secret of type kubernetes.io/tls.
 func (g *Gateway) SetSecret(s *corev1.Secret) {
 	g.replaceSecret(object(Secret, s.Namespace, s.Name), projectSecret(s))
+}
+
+// RefuseSecret says that Envoy refused what the last Flush made of a Secret: until its content changes, it cannot be used.
+func (g *Gateway) RefuseSecret(o mesh.Object) {
+	if from := g.parsed[o].from; from != nil && from == g.secrets[o] {
+		g.refused[o] = from
+		g.dirtyCertificates[o] = struct{}{}
+	}
 }
 
 // Delete removes an object of any of these kinds.

@@ -185,7 +185,7 @@ func checkEmpty(t *rapid.T, g *Gateway) {
 		"servicesOf": len(g.servicesOf), "hostsWith": len(g.hostsWith), "secretHosts": len(g.secretHosts),
 		"secretOf": len(g.secretOf), "securedBy": len(g.securedBy), "parsed": len(g.parsed), "hosts": len(g.hosts), "backends": len(g.backends),
 		"certificates": len(g.certificates), "problems": len(g.problems), "hostProblems": len(g.hostProblems),
-		"tlsProblems": len(g.tlsProblems), "served": len(g.served), "certificateProblems": len(g.certificateProblems),
+		"tlsProblems": len(g.tlsProblems), "served": len(g.served), "refused": len(g.refused), "certificateProblems": len(g.certificateProblems),
 	} {
 		if n > 0 {
 			t.Fatalf("%s remembers %d of nothing", name, n)

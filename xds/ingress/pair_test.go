@@ -30,10 +30,17 @@ func newKey(t testing.TB) crypto.Signer {
 // newPair returns a certificate for hosts, valid for a day around noon, and its key, in PEM.
 func newPair(t testing.TB, key crypto.Signer, hosts ...string) (chain, pemKey []byte) {
 	t.Helper()
+	return newPairOf(t, key, func(template *x509.Certificate) { template.DNSNames = hosts })
+}
+
+// newPairOf is one that is different in some way.
+func newPairOf(t testing.TB, key crypto.Signer, change func(*x509.Certificate)) (chain, pemKey []byte) {
+	t.Helper()
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"}, DNSNames: hosts,
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"},
 		NotBefore: noon.Add(-12 * time.Hour), NotAfter: noon.Add(12 * time.Hour),
 	}
+	change(template)
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
 		t.Fatal(err)
@@ -65,6 +72,12 @@ func TestParseCertificate(t *testing.T) {
 		t.Fatal(err)
 	}
 	edChain, edKey := newPair(t, ed, "a.example")
+	usageChain, usageKey := newPairOf(t, key, func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageKeyAgreement })
+	signsChain, signsKey := newPairOf(t, key, func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageDigitalSignature })
+	stapleChain, stapleKey := newPairOf(t, key, func(c *x509.Certificate) {
+		c.ExtraExtensions = []pkix.Extension{{Id: tlsFeature, Value: []byte{0x30, 3, 2, 1, 5}}}
+	})
+	nobodyChain, nobodyKey := newPairOf(t, key, func(c *x509.Certificate) { c.Subject = pkix.Name{Organization: []string{"a"}} })
 	tests := []struct {
 		name       string
 		chain, key []byte
@@ -78,6 +91,19 @@ func TestParseCertificate(t *testing.T) {
 		{name: "a short RSA key", chain: shortChain, key: shortKey, wrong: "an RSA key of 1024 bits is too short: at least 2048"},
 		{name: "an old curve", chain: p224Chain, key: p224Key, wrong: "a key on curve P-224 is not supported: P-256, P-384 or P-521"},
 		{name: "Ed25519", chain: edChain, key: edKey, wrong: "a key of type Ed25519 is not supported: RSA or ECDSA"},
+		{name: "a key that signs", chain: signsChain, key: signsKey},
+		{
+			name: "a key that does not sign", chain: usageChain, key: usageKey,
+			wrong: "the certificate's key usage lacks digitalSignature, which is all that an ECDSA key does in TLS",
+		},
+		{
+			name: "to be stapled", chain: stapleChain, key: stapleKey,
+			wrong: "the certificate must be stapled (its TLS feature extension says so), which the gateway does not do",
+		},
+		{
+			name: "nobody's", chain: nobodyChain, key: nobodyKey,
+			wrong: "the certificate names nobody: it has neither a common name nor a subject alternative name",
+		},
 		{
 			name: "rubbish in the chain", key: pemKey, wrong: "a certificate of the chain in tls.crt: x509: malformed certificate",
 			chain: append(append([]byte{}, chain...), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: []byte("x")})...),

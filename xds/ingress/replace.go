@@ -88,6 +88,7 @@ func (g *Gateway) replaceSecret(o mesh.Object, next *secret) {
 		return
 	}
 	set(g.secrets, o, next)
+	delete(g.refused, o)
 	g.dirtyCertificates[o] = struct{}{}
 }
 

@@ -37,7 +37,7 @@ type Config struct {
 	// slog.Default().
 	Logger *slog.Logger
 	// OnReject is called once for each resource that a proxy refused, on that proxy's goroutine: it must not block. Of a
-	// proxy that refuses very many it hears of the first 20, then of 6 a minute.
+	// sidecar that refuses very many it hears of the first 20, then of 6 a minute; of a gateway, of all.
 	OnReject func(Rejection)
 	// NewStreams limits how many identified streams are admitted per second, on average; default 200, with bursts of as many.
 	// A stream above it waits, and is told to come back later when the wait would be long.

@@ -148,9 +148,9 @@ func (s *Server) serve(proxy Identity, store *store, first *discoveryv3.DeltaDis
 	return st.loop(requests, s.stop, send)
 }
 
-// reject tells of a refused resource, unless its proxy refuses very many. It is counted in any case.
+// reject tells of a refused resource, unless a sidecar refuses very many. It is counted in any case.
 func (s *Server) reject(r Rejection) {
-	if !s.rejections.of(r.Proxy.UID).Allow() {
+	if r.Proxy.NodeID != GatewayNodeID && !s.rejections.of(r.Proxy.UID).Allow() {
 		return
 	}
 	s.config.Logger.Warn("proxy rejected a resource", "proxy", r.Proxy.NodeID, "type", typeLabel(r.Key.Type),

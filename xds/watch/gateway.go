@@ -71,6 +71,20 @@ func tellOf(kind string, informer cache.SharedIndexInformer, changed func(mesh.O
 	return nil
 }
 
+// Refused says that a gateway refused a version of a resource. If it is of a Secret, the gateway gets the fallback in its
+// place until the content of the Secret changes: Envoy would refuse a listener that has it, for all hosts.
+func (s *Source) Refused(key envoy.Key, version string, owner mesh.Object) {
+	if owner.Kind != ingress.Secret {
+		return
+	}
+	// The events of the Secret itself stay in the queue.
+	s.queue.add(mesh.Object{Kind: "refused " + ingress.Secret, Namespace: owner.Namespace, Name: owner.Name}, func(m model) {
+		if m.gateway != nil && m.resources.Holds(key, version) {
+			m.gateway.RefuseSecret(owner)
+		}
+	})
+}
+
 // FollowService tells of one Service, whenever it changes; of nil when it is gone. It is to be called before the Watcher runs,
 // which waits until the Service is told, if there is one.
 func (s *Source) FollowService(client kubernetes.Interface, namespace, name string, tell func(*corev1.Service)) error {
@@ -144,7 +158,9 @@ func named(m *metav1.ObjectMeta) metav1.ObjectMeta {
 // A model is what events are told to.
 type model struct {
 	*mesh.Mesh
-	gateway *ingress.Gateway // nil without a gateway
+	// These are nil without a gateway.
+	gateway   *ingress.Gateway
+	resources *envoy.Gateway
 }
 
 // Delete removes an object of any kind.

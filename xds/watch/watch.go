@@ -89,7 +89,7 @@ func New(c Config) (*Watcher, error) {
 		metrics:      m,
 	}
 	if c.Gateway != nil {
-		w.model.gateway = ingress.New(c.Gateway.Model)
+		w.model.gateway, w.model.resources = ingress.New(c.Gateway.Model), c.Gateway.Resources
 	}
 	return w, nil
 }

@@ -90,7 +90,7 @@ func control(ctx context.Context, c config, log *slog.Logger) error {
 		Client: client, Namespace: c.namespace, Identity: replica, Reference: source.Reference, Logger: log,
 		OnLeading: statuses.SetLeading,
 	})
-	served, err := serveConfig(c, client, reporter, registry, log)
+	served, err := serveConfig(c, client, source, reporter, registry, log)
 	if err != nil {
 		return err
 	}
@@ -147,7 +147,7 @@ func kubernetesAPI(kubeconfig string) (kubernetes.Interface, metadata.Interface,
 }
 
 // serveConfig connects the server with whom it asks about tokens, and with whom it tells of what proxies refuse.
-func serveConfig(c config, client kubernetes.Interface, reporter *report.Reporter, registry *prometheus.Registry, log *slog.Logger) (serve.Config, error) {
+func serveConfig(c config, client kubernetes.Interface, source *watch.Source, reporter *report.Reporter, registry *prometheus.Registry, log *slog.Logger) (serve.Config, error) {
 	reviewer, err := serve.NewTokenReviewer(client.AuthenticationV1().TokenReviews(), registry)
 	if err != nil {
 		return serve.Config{}, err
@@ -160,7 +160,10 @@ func serveConfig(c config, client kubernetes.Interface, reporter *report.Reporte
 		KeyFile:        filepath.Join(c.tlsDir, "tls.key"),
 		Registerer:     registry,
 		Logger:         log,
-		OnReject:       func(r serve.Rejection) { reporter.Reject(rejection(r)) },
+		OnReject: func(r serve.Rejection) {
+			source.Refused(r.Key, r.Version, r.Owner)
+			reporter.Reject(rejection(r))
+		},
 	}, nil
 }
 

@@ -40,7 +40,7 @@ func TestRejectionBecomesAnEvent(t *testing.T) {
 	done := make(chan error)
 	go func() { done <- reporter.Run(ctx) }()
 
-	served, err := serveConfig(config{}, client, reporter, prometheus.NewRegistry(), log)
+	served, err := serveConfig(config{}, client, nil, reporter, prometheus.NewRegistry(), log)
 	if err != nil {
 		t.Fatal(err)
 	}
