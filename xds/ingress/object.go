@@ -179,7 +179,8 @@ func ruleHosts(i *networkingv1.Ingress) []string {
 	return hosts
 }
 
-// unservable says why no client can ask for the host; the API server checks the hosts of rules, and not those of tls.
+// unservable says why no client can ask for the host. The API server refuses most of it, in tls as in rules; the rest would
+// be a server name that stands for others' hosts, or for none.
 func unservable(host string) string {
 	name := strings.TrimPrefix(host, "*.")
 	switch {

@@ -101,7 +101,7 @@ var IngressTable = []IngressAnnotation{
 
 	withWrong(annotation(IngressAnnotation{
 		Name: SourceRangesKey,
-		Meaning: "The addresses of clients that are let in; others get 403. A value that is not valid lets nobody in. The challenges of ACME " +
+		Meaning: "The addresses of clients that are let in; others get 403. A value that is not valid lets nobody in, an empty one too. The challenges of ACME " +
 			"come from anywhere: their Ingress is another.",
 		Default: "everybody is let in",
 		Example: "10.0.0.0/8,2001:db8::/32",
@@ -117,7 +117,8 @@ func withWrong(a IngressAnnotation, wrong func(*IngressSettings) string) Ingress
 // IsIngressAnnotation reports whether an annotation is one of ours, known or not.
 func IsIngressAnnotation(key string) bool { return strings.HasPrefix(key, IngressPrefix) }
 
-// ParseIngress reads the annotations of an Ingress. An empty value counts as absent. Problems are sorted by key.
+// ParseIngress reads the annotations of an Ingress. An empty value counts as absent, unless less would be
+// forbidden then: a list of who is let in that has become empty lets nobody in. Problems are sorted by key.
 func ParseIngress(annotations map[string]string) (IngressSettings, []Problem) {
 	var (
 		s        IngressSettings
@@ -125,10 +126,13 @@ func ParseIngress(annotations map[string]string) (IngressSettings, []Problem) {
 	)
 	for _, key := range slices.Sorted(maps.Keys(annotations)) {
 		value := annotations[key]
-		if !strings.HasPrefix(key, IngressPrefix) || value == "" {
+		if !strings.HasPrefix(key, IngressPrefix) {
 			continue
 		}
 		i := slices.IndexFunc(IngressTable, func(a IngressAnnotation) bool { return a.Name == key })
+		if value == "" && (i < 0 || IngressTable[i].wrong == nil) {
+			continue
+		}
 		if i < 0 {
 			problems = append(problems, unknownAnnotation(key, value))
 		} else if p := IngressTable[i].apply(&s, value); p != nil {

@@ -41,6 +41,7 @@ func TestParseIngress(t *testing.T) {
 			want: IngressSettings{Restricted: true, Sources: prefixes("10.0.0.0/8", "2001:db8::1/128")},
 		},
 		{key: SourceRangesKey, value: "10.0.0.0/8,office", want: IngressSettings{Restricted: true}, problem: "in force: nobody is let in"},
+		{key: SourceRangesKey, value: "", want: IngressSettings{Restricted: true}, problem: "in force: nobody is let in"},
 		{key: IngressPrefix + "ssl-redirct", value: "false", problem: "no such annotation, did you mean traffic.ingress/ssl-redirect?; in force: nothing"},
 		{key: "nginx.ingress.kubernetes.io/ssl-redirect", value: "false"},
 	}
@@ -67,9 +68,10 @@ func FuzzParseIngress(f *testing.F) {
 		f.Add(a.Name, a.Example)
 	}
 	f.Add(SourceRangesKey, "::ffff:10.0.0.0/104")
+	f.Add(SourceRangesKey, "")
 	f.Fuzz(func(t *testing.T, key, value string) {
 		s, problems := ParseIngress(map[string]string{key: value})
-		if key == SourceRangesKey && value != "" && !s.Restricted {
+		if key == SourceRangesKey && !s.Restricted {
 			t.Errorf("%q lets everybody in", value)
 		}
 		if told := len(problems) + len(MisspeltIngress(map[string]string{key: value})); told > 1 {
