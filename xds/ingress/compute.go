@@ -31,7 +31,7 @@ func (g *Gateway) computeTLS(host string) {
 		problems = map[mesh.Object][]label.Problem{}
 	)
 	for _, i := range g.byAge(g.tlsOf[host]) {
-		wants := i.tls[slices.IndexFunc(i.tls, func(t tls) bool { return t.host == host })].secret
+		wants := i.secretOf[host]
 		switch {
 		case winner == nil:
 			winner, has = i, wants
@@ -88,10 +88,10 @@ type computation struct {
 func (g *Gateway) computeHost(name string, ports Ports) *Host {
 	c := computation{g, ports, name, map[mesh.Object][]label.Problem{}, map[mesh.Object]struct{}{}}
 	routes := c.routes()
-	g.keepProblems(g.hostProblems, name, c.problems)
+	defer func() { g.keepProblems(g.hostProblems, name, c.problems) }()
 	g.keepServices(name, c.services)
 	if len(routes) == 0 {
-		routes = g.borrowed(name)
+		routes = c.borrowed()
 	}
 	if len(routes) == 0 {
 		return nil
@@ -107,7 +107,7 @@ func (g *Gateway) computeHost(name string, ports Ports) *Host {
 		h.Routes = append(h.Routes, all[last])
 	}
 	if strings.HasPrefix(name, "*.") {
-		h.Deeper = all
+		h.Deeper = c.deeper(all)
 	}
 	// Any namespace can name any host in its tls: that does not redirect another's requests.
 	for i := range h.Routes {
@@ -122,16 +122,45 @@ func sameNamespace(routes []Route, other Route) bool {
 }
 
 // borrowed are the routes of a host that has a certificate and no rule: those that answer for it otherwise.
-func (g *Gateway) borrowed(name string) []Route {
-	if _, secured := g.secretOf[name]; !secured {
+func (c computation) borrowed() []Route {
+	g := c.gateway
+	if _, secured := g.secretOf[c.host]; !secured {
 		return nil
 	}
-	for _, other := range []string{wildcardOf(name), ""} {
-		if h := g.hosts[other]; h != nil {
-			return slices.Clone(h.Routes)
+	for _, name := range []string{wildcardOf(c.host), ""} {
+		other := g.hosts[name]
+		if other == nil {
+			continue
 		}
+		i := g.byAge(g.tlsOf[c.host])[0]
+		if i.repeats(other.Routes) {
+			return slices.Clone(other.Routes)
+		}
+		c.tooMany("spec.tls", i, name, "the answer is 503")
+		return []Route{{Ingress: i.object, Match: Default}}
 	}
 	return nil
+}
+
+// deeper are the routes of the Host without a name where a wildcard can have them, too.
+func (c computation) deeper(all []Route) []Route {
+	key, claims := "spec.rules", c.gateway.rulesOf[c.host]
+	if len(claims) == 0 {
+		key, claims = "spec.tls", c.gateway.tlsOf[c.host]
+	}
+	i := c.gateway.byAge(claims)[0]
+	if i.repeats(all) {
+		return all
+	}
+	c.tooMany(key, i, "", "names of more labels get 404")
+	return nil
+}
+
+// tooMany tells an Ingress that its host cannot have another's routes.
+func (c computation) tooMany(key string, i *ingress, other, inForce string) {
+	reason := fmt.Sprintf("the paths of host %s answer for it, too, and are too many for each of the %d hosts of the Ingress to have them: "+
+		"write rules for this host, or divide the Ingress", cmp.Or(other, "*"), i.hosts)
+	c.problems[i.object] = append(c.problems[i.object], field(key, c.host, reason, inForce))
 }
 
 // keepServices stores to which Services the rules of a host lead.
@@ -164,10 +193,7 @@ func (c computation) routes() []Route {
 			c.problems[i.object] = append(c.problems[i.object], field("spec.rules", c.host,
 				"the host's certificate is of an Ingress of namespace "+by, "plain requests are not redirected"))
 		}
-		for _, r := range i.rules {
-			if r.host != c.host {
-				continue
-			}
+		for _, r := range i.rules[c.host] {
 			by, lost := taken[place{r.path, r.match}]
 			if lost {
 				c.tell(i, r, lostTo(by, i.object), "the backend of "+by.String())

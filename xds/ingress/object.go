@@ -32,8 +32,10 @@ type ingress struct {
 	created  int64 // seconds
 	class    string
 	options  label.IngressSettings
-	rules    []rule
-	tls      []tls
+	rules    map[string][]rule // by host, as written
+	tls      []tls             // a host once
+	secretOf map[string]mesh.Object
+	hosts    int // how many of them there are, of rules and tls
 	problems []label.Problem
 }
 
@@ -76,33 +78,42 @@ func field(key, value, reason, inForce string) label.Problem {
 }
 
 func project(i *networkingv1.Ingress, defaultCertificate mesh.Object) *ingress {
-	p := &ingress{object: object(Ingress, i.Namespace, i.Name), created: i.CreationTimestamp.Unix()}
+	p := &ingress{
+		object: object(Ingress, i.Namespace, i.Name), created: i.CreationTimestamp.Unix(),
+		rules: map[string][]rule{}, secretOf: map[string]mesh.Object{},
+	}
 	p.class = i.Annotations[ClassAnnotation]
 	if i.Spec.IngressClassName != nil {
 		p.class = *i.Spec.IngressClassName
 	}
 	p.options, p.problems = label.ParseIngress(i.Annotations)
-	p.addRules(i)
-	p.addTLS(i, defaultCertificate)
+	b := newBounds(p.options)
+	p.addRules(i, b)
+	p.addTLS(i, defaultCertificate, b)
+	p.hosts = min(b.host.n, maxHosts)
+	p.problems = append(p.problems, b.problems()...)
 	return p
 }
 
-func (p *ingress) addRules(i *networkingv1.Ingress) {
+func (p *ingress) addRules(i *networkingv1.Ingress, b *bounds) {
 	hosts := map[string]bool{}
 	for _, r := range i.Spec.Rules {
 		host := strings.ToLower(r.Host)
+		if !b.takesHost("spec.rules", host) {
+			continue
+		}
 		hosts[host] = true
 		if r.HTTP == nil { // all paths of the host, to the default backend
 			continue
 		}
 		for _, path := range r.HTTP.Paths {
-			p.addPath(host, path)
+			p.addPath(host, path, b)
 		}
 	}
 	if i.Spec.DefaultBackend == nil {
 		return
 	}
-	if len(hosts) == 0 {
+	if len(i.Spec.Rules) == 0 {
 		hosts[""] = true
 	}
 	to, problem := p.target(i.Spec.DefaultBackend)
@@ -110,14 +121,20 @@ func (p *ingress) addRules(i *networkingv1.Ingress) {
 		p.problems = append(p.problems, field("spec.defaultBackend", "", problem, "the answer is 503"))
 	}
 	for _, host := range slices.Sorted(maps.Keys(hosts)) {
-		p.rules = append(p.rules, rule{host: host, match: Default, backend: to})
+		if r := (rule{host: host, match: Default, backend: to}); b.paths.takes("spec.defaultBackend", r.text()) {
+			p.rules[host] = append(p.rules[host], r)
+		}
 	}
 }
 
-func (p *ingress) addPath(host string, path networkingv1.HTTPIngressPath) {
+func (p *ingress) addPath(host string, path networkingv1.HTTPIngressPath, b *bounds) {
+	named := cmp.Or(host, "*") + path.Path
+	if !b.paths.takes("spec.rules", named) {
+		return
+	}
 	text, match, err := parsePath(path.Path, path.PathType)
 	if err != nil {
-		p.problems = append(p.problems, field("spec.rules", cmp.Or(host, "*")+path.Path, err.Error(), "the path is not served"))
+		p.problems = append(p.problems, field("spec.rules", named, err.Error(), "the path is not served"))
 		return
 	}
 	r := rule{host: host, path: text, match: match}
@@ -125,7 +142,7 @@ func (p *ingress) addPath(host string, path networkingv1.HTTPIngressPath) {
 	if r.backend, problem = p.target(&path.Backend); problem != "" {
 		p.problems = append(p.problems, field("spec.rules", r.text(), problem, "the answer is 503"))
 	}
-	p.rules = append(p.rules, r)
+	p.rules[host] = append(p.rules[host], r)
 }
 
 // target is zero for what is no Service.
@@ -140,31 +157,36 @@ func (p *ingress) target(b *networkingv1.IngressBackend) (target, string) {
 }
 
 // addTLS takes the hosts of its rules where an entry names none.
-func (p *ingress) addTLS(i *networkingv1.Ingress, defaultCertificate mesh.Object) {
-	seen := map[string]bool{}
+func (p *ingress) addTLS(i *networkingv1.Ingress, defaultCertificate mesh.Object, b *bounds) {
+	all := false
 	for _, entry := range i.Spec.TLS {
 		secret := object(Secret, i.Namespace, entry.SecretName)
-		if entry.SecretName == "" && defaultCertificate != (mesh.Object{}) {
-			secret = defaultCertificate
-		}
 		hosts := entry.Hosts
 		if len(hosts) == 0 {
-			hosts = ruleHosts(i)
+			if all {
+				continue // an entry before has them
+			}
+			hosts, all = ruleHosts(i), true
 		}
 		if len(hosts) == 0 {
 			p.problems = append(p.problems, field("spec.tls", entry.SecretName, "neither the entry nor a rule names a host", "it is no host's certificate"))
 		}
 		for _, host := range hosts {
 			host = strings.ToLower(host)
-			if seen[host] {
+			if _, seen := p.secretOf[host]; seen || !b.takesHost("spec.tls", host) {
 				continue // the first entry has it
 			}
-			seen[host] = true
+			p.secretOf[host] = mesh.Object{}
 			if reason := unservable(host); reason != "" {
 				p.problems = append(p.problems, field("spec.tls", host, reason, "it has no certificate"))
 				continue
 			}
-			p.tls = append(p.tls, tls{host: host, secret: secret})
+			t := tls{host: host, secret: defaultCertificate}
+			if entry.SecretName != "" || defaultCertificate == (mesh.Object{}) {
+				t.secret = b.boundSecret(secret)
+			}
+			p.tls = append(p.tls, t)
+			p.secretOf[host] = t.secret
 		}
 	}
 }

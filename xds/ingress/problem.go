@@ -67,9 +67,12 @@ func (g *Gateway) heeds(i *ingress) bool {
 	if len(i.rules) == 0 {
 		return slices.ContainsFunc(i.tls, func(t tls) bool { return g.secretOf[t.host] == t.secret })
 	}
-	return slices.ContainsFunc(i.rules, func(r rule) bool {
-		return slices.ContainsFunc(g.hosts[r.host].all(), func(route Route) bool { return route.Ingress == i.object })
-	})
+	for host := range i.rules {
+		if slices.ContainsFunc(g.hosts[host].all(), func(route Route) bool { return route.Ingress == i.object }) {
+			return true
+		}
+	}
+	return false
 }
 
 func (g *Gateway) flushProblems() []mesh.ProblemChange {
@@ -99,12 +102,15 @@ func (g *Gateway) computeProblems(o mesh.Object) []label.Problem {
 		return nil
 	}
 	problems := slices.Clone(i.problems)
-	for host := range hostsOf(i) {
+	for host := range i.rules {
 		problems = append(problems, g.hostProblems[host][o]...)
 	}
 	secrets := map[mesh.Object]bool{}
 	for _, t := range i.tls {
 		problems = append(problems, g.tlsProblems[t.host][o]...)
+		if i.rules[t.host] == nil {
+			problems = append(problems, g.hostProblems[t.host][o]...)
+		}
 		if g.secretOf[t.host] == t.secret && !secrets[t.secret] {
 			secrets[t.secret] = true
 			problems = append(problems, g.certificateProblemOf(i, t.secret)...)
@@ -116,28 +122,20 @@ func (g *Gateway) computeProblems(o mesh.Object) []label.Problem {
 	return problems
 }
 
-func hostsOf(i *ingress) map[string]bool {
-	hosts := map[string]bool{}
-	for _, r := range i.rules {
-		hosts[r.host] = true
-	}
-	return hosts
-}
-
 const ownCertificate = "a certificate of the gateway's own, which no client trusts"
 
 // certificateProblemOf tells an Ingress what is wrong with its Secret.
 func (g *Gateway) certificateProblemOf(i *ingress, secret mesh.Object) []label.Problem {
 	p, wrong := g.certificateProblems[secret]
 	switch {
-	case !wrong:
+	case !wrong, secret.Name == surplus: // of too many, it is told already
 		return nil
 	case p.reason != "":
 		return []label.Problem{field("spec.tls", secret.Name, p.reason, ownCertificate)}
 	}
 	var problems []label.Problem
 	for _, t := range i.tls {
-		if t.secret == secret && slices.Contains(p.uncovered, t.host) {
+		if _, uncovered := slices.BinarySearch(p.uncovered, t.host); uncovered && t.secret == secret {
 			problems = append(problems, field("spec.tls", secret.Name, "the certificate is not for "+t.host, "the certificate, which clients will not trust"))
 		}
 	}

@@ -60,25 +60,25 @@ func (g *Gateway) replaceClass(name, controller string) {
 
 // admit lets an Ingress claim what it names.
 func (g *Gateway) admit(i *ingress) {
-	for _, r := range i.rules {
-		g.rulesOf.add(r.host, i.object)
-		g.dirtyHosts[r.host] = struct{}{}
+	for host := range i.rules {
+		g.rulesOf.add(host, i.object)
+		g.dirtyHosts[host] = struct{}{}
 	}
 	for _, t := range i.tls {
 		g.tlsOf.add(t.host, i.object)
-		g.dirtyTLS[t.host] = struct{}{}
+		g.dirtyTLS[t.host], g.dirtyHosts[t.host] = struct{}{}, struct{}{}
 	}
 }
 
 // withdraw takes that back. It does nothing for an Ingress that was not admitted.
 func (g *Gateway) withdraw(i *ingress) {
-	for _, r := range i.rules {
-		g.rulesOf.remove(r.host, i.object)
-		g.dirtyHosts[r.host] = struct{}{}
+	for host := range i.rules {
+		g.rulesOf.remove(host, i.object)
+		g.dirtyHosts[host] = struct{}{}
 	}
 	for _, t := range i.tls {
 		g.tlsOf.remove(t.host, i.object)
-		g.dirtyTLS[t.host] = struct{}{}
+		g.dirtyTLS[t.host], g.dirtyHosts[t.host] = struct{}{}, struct{}{}
 	}
 }
 

@@ -144,7 +144,7 @@ func ParseIngress(annotations map[string]string) (IngressSettings, []Problem) {
 
 func (a IngressAnnotation) apply(s *IngressSettings, value string) *Problem {
 	note, err := a.set(s, value)
-	p := &Problem{Subject: Annotation, Key: a.Name, Value: value, Reason: "expected " + a.Expected, InForce: a.Default}
+	p := &Problem{Subject: Annotation, Key: a.Name, Value: shortened(value), Reason: "expected " + a.Expected, InForce: a.Default}
 	switch {
 	case err != nil && a.wrong != nil:
 		p.InForce = a.wrong(s)
@@ -157,8 +157,17 @@ func (a IngressAnnotation) apply(s *IngressSettings, value string) *Problem {
 	return p
 }
 
+// shortened leaves room for the reason in an Event: an annotation, other than a label, may be of 256 kB.
+func shortened(value string) string {
+	const most = 100
+	if len(value) <= most {
+		return value
+	}
+	return strings.ToValidUTF8(value[:most], "") + "…"
+}
+
 func unknownAnnotation(key, value string) Problem {
-	p := Problem{Subject: Annotation, Key: key, Value: value, Reason: "no such annotation", InForce: "nothing"}
+	p := Problem{Subject: Annotation, Key: key, Value: shortened(value), Reason: "no such annotation", InForce: "nothing"}
 	if near := nearestAnnotation(key); near != "" {
 		p.Reason += fmt.Sprintf(", did you mean %s?", near)
 	}

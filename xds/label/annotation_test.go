@@ -1,6 +1,7 @@
 package label
 
 import (
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -42,6 +43,8 @@ func TestParseIngress(t *testing.T) {
 		},
 		{key: SourceRangesKey, value: "10.0.0.0/8,office", want: IngressSettings{Restricted: true}, problem: "in force: nobody is let in"},
 		{key: SourceRangesKey, value: "", want: IngressSettings{Restricted: true}, problem: "in force: nobody is let in"},
+		// Each path has all ranges: too many would fill a gateway that others share. An Event has room for the reason, too.
+		{key: SourceRangesKey, value: ranges(65), want: IngressSettings{Restricted: true}, problem: "…\": expected addresses and ranges, at most 64, "},
 		{key: IngressPrefix + "ssl-redirct", value: "false", problem: "no such annotation, did you mean traffic.ingress/ssl-redirect?; in force: nothing"},
 		{key: "nginx.ingress.kubernetes.io/ssl-redirect", value: "false"},
 	}
@@ -95,4 +98,12 @@ func TestIngressExamples(t *testing.T) {
 			t.Errorf("%v", problems)
 		}
 	}
+}
+
+func ranges(n int) string {
+	var list []string
+	for i := range n {
+		list = append(list, fmt.Sprintf("10.0.%d.0/24", i))
+	}
+	return strings.Join(list, ",")
 }

@@ -44,9 +44,12 @@ var bodySize = valueType[uint32]{
 	},
 }
 
+// maxSourceRanges is three times what a content delivery network has: each path of the Ingress has them all.
+const maxSourceRanges = 64
+
 // sourceRanges takes all or nothing: half a list of who is let in is a list that nobody wrote.
 var sourceRanges = valueType[[]netip.Prefix]{
-	expected: "addresses and ranges, separated by commas, as 10.0.0.0/8,2001:db8::1",
+	expected: "addresses and ranges, at most " + strconv.Itoa(maxSourceRanges) + ", separated by commas, as 10.0.0.0/8,2001:db8::1",
 	parse: func(text string) ([]netip.Prefix, string, error) {
 		var ranges []netip.Prefix
 		for part := range strings.SplitSeq(text, ",") {
@@ -57,7 +60,10 @@ var sourceRanges = valueType[[]netip.Prefix]{
 			ranges = append(ranges, prefix)
 		}
 		slices.SortFunc(ranges, netip.Prefix.Compare)
-		return slices.Compact(ranges), "", nil
+		if ranges = slices.Compact(ranges); len(ranges) > maxSourceRanges {
+			return nil, "", errNotValid
+		}
+		return ranges, "", nil
 	},
 }
 
