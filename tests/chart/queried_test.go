@@ -106,6 +106,12 @@ func statistic(metric string) string {
 	case strings.HasPrefix(metric, "envoy_http_downstream_"):
 		return "http.traffic-ingress.downstream_" + strings.Replace(strings.TrimPrefix(metric, "envoy_http_downstream_"), "_xx", "_5xx", 1)
 	}
+	if kind, ok := strings.CutPrefix(metric, "envoy_listener_"); ok {
+		return "listener.traffic-ingress." + kind
+	}
+	if action, ok := strings.CutPrefix(metric, "envoy_overload_envoy_overload_actions_"); ok {
+		return "overload.envoy.overload_actions." + strings.Replace(action, "_scale_percent", ".scale_percent", 1)
+	}
 	for _, scope := range []string{"control_plane", "server"} {
 		if kind, ok := strings.CutPrefix(metric, "envoy_"+scope+"_"); ok {
 			return scope + "." + kind

@@ -2,6 +2,7 @@ package ingress
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -59,6 +60,11 @@ func (g *gateway) heapOf() (fill func(share float64)) {
 
 // action is the state of an overload action in per cent, by what Prometheus gets.
 func (g *gateway) action(name string) (string, error) {
+	return g.metric(`envoy_overload_envoy_overload_actions_` + name + `_scale_percent\{\}`)
+}
+
+// metric is the value of one metric of Prometheus.
+func (g *gateway) metric(name string) (string, error) {
 	client := g.client(nil)
 	defer client.CloseIdleConnections()
 	response, err := client.Get("http://" + gatewayAddress + ":" + statsPort + "/stats/prometheus")
@@ -70,9 +76,9 @@ func (g *gateway) action(name string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	match := regexp.MustCompile(`(?m)^envoy_overload_envoy_overload_actions_` + name + `_scale_percent\{\} (\d+)$`).FindSubmatch(text)
+	match := regexp.MustCompile(`(?m)^` + name + ` (\d+)$`).FindSubmatch(text)
 	if match == nil {
-		return "", fmt.Errorf("no state of %s in\n%s", name, regexp.MustCompile(`(?m)^envoy_overload.*`).FindAll(text, -1))
+		return "", fmt.Errorf("no %s in\n%s", name, regexp.MustCompile(`(?m)^envoy_(overload.*_percent|listener_downstream).*`).FindAll(text, -1))
 	}
 	return string(match[1]), nil
 }
@@ -241,6 +247,13 @@ func TestConnectionLimit(t *testing.T) {
 	if a, err := ask(g.client(nil), "http://web/"); err == nil {
 		t.Errorf("one more gets %s", a.outcome())
 	}
+	g.eventually("Prometheus is told", func() error {
+		refused, err := g.metric(`envoy_listener_downstream_global_cx_overflow\{envoy_listener_address="traffic-ingress"\}`)
+		if err == nil && refused == "0" {
+			err = errors.New("no connection is counted")
+		}
+		return err
+	})
 	for range 3 {
 		if got := g.status("/ready"); got != http.StatusOK {
 			t.Errorf("the kubelet is told %d", got)

@@ -36,7 +36,7 @@ func GatewayFiles() (map[string]string, error) {
 	gateway := proxy{
 		nodeID: gatewayNodeID, nodeCluster: gatewayNodeID,
 		overload:   edgeLimits(),
-		statistics: statistics(gatewayStatistics, kinds(`listener\..*`, []string{"ssl.*", "downstream_cx_(total|active|overflow)"}), object{"prefix": "overload."}),
+		statistics: statistics(gatewayStatistics, kinds(`listener\..*`, []string{"ssl.*", "downstream_(cx_(total|active|overflow)|global_cx_overflow)"}), object{"prefix": "overload."}),
 		control: controlPlane{
 			host: controlHostVariable, port: controlPortVariable, family: controlFamilyVariable,
 			trust: object{"combined_validation_context": object{

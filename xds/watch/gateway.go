@@ -198,6 +198,9 @@ func (m model) flush() change {
 	return c
 }
 
+// countEvery is how often certificates that end soon are counted, while nothing happens.
+const countEvery = time.Hour
+
 // alarm fires when time alone changes what the gateway serves: a certificate expires.
 func (w *Watcher) alarm() (fires <-chan time.Time, stop func() bool) {
 	if w.model.gateway == nil {
@@ -207,8 +210,8 @@ func (w *Watcher) alarm() (fires <-chan time.Time, stop func() bool) {
 	if next.IsZero() {
 		return nil, func() bool { return false }
 	}
-	// A second later, so that it is past by any clock's grain.
-	timer := time.NewTimer(time.Until(next) + time.Second)
+	// A second later, so that it is past by any clock's grain; or when certificates are counted again that end soon.
+	timer := time.NewTimer(min(time.Until(next)+time.Second, countEvery))
 	return timer.C, timer.Stop
 }
 
@@ -217,6 +220,9 @@ func (w *Watcher) translateGateway(c ingress.Changes) (update envoy.Update, conc
 	if w.gateway == nil {
 		return envoy.Update{}, nil
 	}
+	count := w.model.gateway.CountCertificates(time.Now())
+	w.metrics.certificates.WithLabelValues("unusable").Set(float64(count.Unusable))
+	w.metrics.certificates.WithLabelValues("expiring").Set(float64(count.Expiring))
 	update, failures := w.gateway.Resources.Apply(c)
 	for _, i := range c.Served {
 		w.gateway.OnServed(i.Ingress, i.Served)

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -78,6 +79,13 @@ func TestIngressesGoToGateways(t *testing.T) {
 		t.Error(got)
 	}
 	c.wantProblem("Ingress default/web spec.tls=web")
+	c.wantGauge(1)
+	certificates := func(state string) float64 {
+		return testutil.ToFloat64(c.watcher.metrics.certificates.WithLabelValues(state))
+	}
+	if unusable, expiring := certificates("unusable"), certificates("expiring"); unusable != 1 || expiring != 0 {
+		t.Errorf("counted %g certificates that cannot be used, %g that end soon", unusable, expiring)
+	}
 	const key = "not to be seen"
 	secret := &corev1.Secret{ObjectMeta: meta("web"), Type: corev1.SecretTypeTLS, Data: map[string][]byte{
 		corev1.TLSCertKey: []byte("x"), corev1.TLSPrivateKeyKey: []byte(key),
@@ -94,6 +102,9 @@ func TestIngressesGoToGateways(t *testing.T) {
 	}
 	if got := <-served; got != "Ingress default/web is not" {
 		t.Error(got)
+	}
+	if unusable := certificates("unusable"); unusable != 0 {
+		t.Errorf("%g certificates of no Ingress cannot be used", unusable)
 	}
 	for len(c.log.all) > 0 {
 		if line := <-c.log.all; strings.Contains(line, key) {

@@ -63,8 +63,9 @@ func setKeys(resources []envoy.Resource) []envoy.Key {
 
 // metrics are the Watcher's.
 type metrics struct {
-	propagation prometheus.Histogram
-	wrong       prometheus.Gauge
+	propagation  prometheus.Histogram
+	wrong        prometheus.Gauge
+	certificates *prometheus.GaugeVec
 }
 
 func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
@@ -76,10 +77,14 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 		}),
 		wrong: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "traffic_control_label_problems",
-			Help: "Labels that do not do what they say: not valid, unknown or without effect.",
+			Help: "Labels, and annotations and fields of Ingresses, that do not do what they say: not valid, unknown or without effect.",
 		}),
+		certificates: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "traffic_control_ingress_certificates",
+			Help: "Secrets of Ingresses by what is wrong: unusable (missing, broken or expired) or expiring (in less than a week, and a quarter of its time).",
+		}, []string{"state"}),
 	}
-	for _, c := range []prometheus.Collector{m.propagation, m.wrong} {
+	for _, c := range []prometheus.Collector{m.propagation, m.wrong, m.certificates} {
 		if err := registerer.Register(c); err != nil {
 			return nil, fmt.Errorf("metrics of the watcher: %w", err)
 		}

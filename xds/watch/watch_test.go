@@ -156,7 +156,7 @@ func TestProblemsOfTheWebhooksKinds(t *testing.T) {
 
 func (c *cluster) wantGauge(want int) {
 	c.t.Helper()
-	text := fmt.Sprintf("# HELP traffic_control_label_problems Labels that do not do what they say: not valid, unknown or without effect.\n"+
+	text := fmt.Sprintf("# HELP traffic_control_label_problems Labels, and annotations and fields of Ingresses, that do not do what they say: not valid, unknown or without effect.\n"+
 		"# TYPE traffic_control_label_problems gauge\ntraffic_control_label_problems %d\n", want)
 	if err := testutil.GatherAndCompare(c.metrics, strings.NewReader(text), "traffic_control_label_problems"); err != nil {
 		c.t.Error(err)
