@@ -144,6 +144,30 @@ func TestARejectedResponseIsSentAgainInParts(t *testing.T) {
 	}
 }
 
+// The gateway's pods are ours, and what they refuse of a Secret is replaced: all of it is told.
+func TestRejectionsOfAGatewayAreAllTold(t *testing.T) {
+	gateway := pod("gateway-0")
+	gateway.Namespace, gateway.ServiceAccount = "traffic-system", "traffic-ingress"
+	s := startServer(t, func(c *Config) {
+		c.GatewayAccount, c.Authenticator = "traffic-system/traffic-ingress", fakeTokens{"token-gateway": gateway}
+	})
+	s.Publish(set(cluster("mesh", 1)), nil)
+	s.PublishGateway(set(secret("shop/web", 0)), nil)
+	p := s.open(t, s.dial(t, s.tls()), "", "Bearer token-gateway")
+	p.id = GatewayNodeID
+	p.subscribe(secrets, "shop/web")
+	p.wantAll("secret: shop/web")
+	const times = 50
+	for n := 1; n <= times; n++ {
+		s.PublishGateway(set(secret("shop/web", n)), nil)
+		p.nack(p.want("secret: shop/web"), "no")
+	}
+	p.quiet()
+	if got := len(s.rejected()); got != times {
+		t.Errorf("%d rejections are told, want %d", got, times)
+	}
+}
+
 // A pod can refuse, forget, and refuse again what is good, with any text. That is counted, but does not fill the log, and
 // another pod's refusal is told as ever.
 func TestRejectionsOfAProxyAreBounded(t *testing.T) {
