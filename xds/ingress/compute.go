@@ -311,7 +311,7 @@ func (g *Gateway) read(o mesh.Object, now time.Time) (*certificate, error) {
 	p := g.parsed[o]
 	if p.from != s {
 		p = parsedSecret{from: s}
-		p.certificate, p.err = parseCertificate(s.chain, s.key)
+		p.certificate, p.err = s.parse()
 	}
 	var err error
 	if p.err == nil {

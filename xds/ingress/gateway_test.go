@@ -280,9 +280,9 @@ func drawnPairs(t *testing.T) []secret {
 	var pairs []secret
 	for _, hosts := range [][]string{{"a.example", "*.example"}, {"*.b.example"}} {
 		chain, key := newPair(t, newKey(t), hosts...)
-		pairs = append(pairs, secret{chain, key})
+		pairs = append(pairs, secret{chain: chain, key: key})
 	}
-	return append(pairs, secret{pairs[0].chain, pairs[1].key}, secret{})
+	return append(pairs, secret{chain: pairs[0].chain, key: pairs[1].key}, secret{})
 }
 
 // TestEventConcernsItsKeys: one more Ingress must cost the same among ten hosts and among ten thousand.

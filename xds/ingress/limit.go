@@ -2,6 +2,9 @@ package ingress
 
 import (
 	"fmt"
+	"strconv"
+
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/kubernetes-traffic-manager/traffic/xds/label"
 	"github.com/kubernetes-traffic-manager/traffic/xds/mesh"
@@ -109,4 +112,25 @@ func (b *bounds) problems() []label.Problem {
 	problems := b.host.problems("hosts", "the others are not served")
 	problems = append(problems, b.paths.problems(paths, "the others are not served")...)
 	return append(problems, b.secret.problems("Secrets", ownCertificate)...)
+}
+
+const (
+	// maxSecret is of a chain with its key, in bytes: one of four certificates has some 10 kB, and every Secret of the cluster
+	// is kept, which may be of 1 MiB.
+	maxSecret = 64 << 10
+	// tooLarge has in place of these how many bytes they have. It is no key that a Secret can have.
+	tooLarge = "too large/bytes"
+)
+
+// SecretData returns what the gateway keeps of the data of a Secret of type kubernetes.io/tls: the chain and its key, unless
+// they are too large. It changes nothing of what it returned.
+func SecretData(data map[string][]byte) map[string][]byte {
+	if size, told := data[tooLarge]; told {
+		return map[string][]byte{tooLarge: size}
+	}
+	chain, key := data[corev1.TLSCertKey], data[corev1.TLSPrivateKeyKey]
+	if size := len(chain) + len(key); size > maxSecret {
+		return map[string][]byte{tooLarge: []byte(strconv.Itoa(size))}
+	}
+	return map[string][]byte{corev1.TLSCertKey: chain, corev1.TLSPrivateKeyKey: key}
 }

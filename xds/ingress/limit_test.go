@@ -6,7 +6,9 @@ import (
 	"strings"
 	"testing"
 
+	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/kubernetes-traffic-manager/traffic/xds/label"
 )
@@ -174,5 +176,42 @@ func TestRepeatedRoutes(t *testing.T) {
 	w.flush(noon)
 	if h := w.gateway.hosts["*.w0.example"]; len(h.Deeper) != 800 {
 		t.Errorf("with less hosts, a wildcard has %d of others", len(h.Deeper))
+	}
+}
+
+// TestLargeSecret: every Secret of type kubernetes.io/tls of the cluster is kept, whoever wrote it; of one that is too large for
+// a certificate, no more than its size. Its Ingress is told.
+func TestLargeSecret(t *testing.T) {
+	chain, key := newPair(t, newKey(t), "h1.example")
+	w := newWorld(Config{Controller: controller})
+	w.gateway.SetIngress(simple(1, "/"))
+	for _, step := range []struct {
+		more int
+		want []string
+	}{
+		{0, nil},
+		{maxSecret - len(chain) - len(key), nil},
+		{maxSecret, []string{fmt.Sprintf(`spec.tls="s1": tls.crt and tls.key have %d bytes together, and may have 65536: leave out what is not of the certificate's chain; `, maxSecret+len(chain)+len(key)) + ownCertificate}},
+		{maxSecret + 1, []string{fmt.Sprintf(`spec.tls="s1": tls.crt and tls.key have %d bytes together, and may have 65536: leave out what is not of the certificate's chain; `, maxSecret+1+len(chain)+len(key)) + ownCertificate}},
+		{0, nil},
+	} {
+		data := map[string][]byte{
+			corev1.TLSCertKey: append(slices.Clone(chain), strings.Repeat("\n", step.more)...), corev1.TLSPrivateKeyKey: key, "ca.crt": chain,
+		}
+		kept, bytes := SecretData(data), 0
+		for _, value := range kept {
+			bytes += len(value)
+		}
+		if most := len(chain) + len(key) + step.more; bytes > min(most, maxSecret) {
+			t.Errorf("of %d bytes %d are kept", most, bytes)
+		}
+		w.gateway.SetSecret(&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: "s1"}, Data: kept})
+		w.flush(noon)
+		if told := toldOf(w, "i1", "there is no Service"); !slices.Equal(told, step.want) {
+			t.Errorf("%d bytes more: told %q, not %q", step.more, told, step.want)
+		}
+		if served := w.gateway.certificates[object(Secret, "a", "s1")].Pair != nil; served != (step.want == nil) {
+			t.Errorf("%d bytes more: served is %t", step.more, served)
+		}
 	}
 }

@@ -1,6 +1,7 @@
 package ingress
 
 import (
+	"bytes"
 	"cmp"
 	"fmt"
 	"maps"
@@ -231,10 +232,25 @@ func (p *ingress) compare(other *ingress) int {
 // secret is the content of a Secret of type kubernetes.io/tls.
 type secret struct {
 	chain, key []byte
+	// tooLarge is how many bytes they have, if these were too many to keep.
+	tooLarge []byte
 }
 
 func projectSecret(s *corev1.Secret) *secret {
-	return &secret{chain: s.Data[corev1.TLSCertKey], key: s.Data[corev1.TLSPrivateKeyKey]}
+	data := SecretData(s.Data)
+	return &secret{chain: data[corev1.TLSCertKey], key: data[corev1.TLSPrivateKeyKey], tooLarge: data[tooLarge]}
+}
+
+func (s *secret) equal(other *secret) bool {
+	return bytes.Equal(s.chain, other.chain) && bytes.Equal(s.key, other.key) && bytes.Equal(s.tooLarge, other.tooLarge)
+}
+
+// parse reads the certificate.
+func (s *secret) parse() (*certificate, error) {
+	if s.tooLarge != nil {
+		return nil, fmt.Errorf("tls.crt and tls.key have %s bytes together, and may have %d: leave out what is not of the certificate's chain", s.tooLarge, maxSecret)
+	}
+	return parseCertificate(s.chain, s.key)
 }
 
 // String keeps the key out of whatever prints it.

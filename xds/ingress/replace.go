@@ -1,7 +1,6 @@
 package ingress
 
 import (
-	"bytes"
 	"reflect"
 
 	"github.com/kubernetes-traffic-manager/traffic/xds/mesh"
@@ -84,7 +83,7 @@ func (g *Gateway) withdraw(i *ingress) {
 
 func (g *Gateway) replaceSecret(o mesh.Object, next *secret) {
 	previous := g.secrets[o]
-	if previous != nil && next != nil && bytes.Equal(previous.chain, next.chain) && bytes.Equal(previous.key, next.key) {
+	if previous != nil && next != nil && previous.equal(next) {
 		return
 	}
 	set(g.secrets, o, next)

@@ -73,8 +73,8 @@ The gateway serves Ingresses of its IngressClass, and those without a class unle
   names 404, and an Event says so: write rules for them.
 - The Service's labels about balancing, hashing, weights, timeouts, retries, breakers and tracing act; those about faults and bandwidth do not. No label
   is needed: an Ingress opens its backends at the gateway, and only there.
-- A certificate that is missing, malformed, not valid now, without its key or not to be used by Envoy (RSA below 2,048 bits, curves other than P-256, P-384 and
-  P-521, Ed25519, must-staple) is replaced by one of our own, for its hosts alone, and an Event says why.
+- A certificate that is missing, malformed, of more than 64 KiB with chain and key, not valid now, without its key or not to be used by Envoy (RSA below
+  2,048 bits, curves other than P-256, P-384 and P-521, Ed25519, must-staple) is replaced by one of our own, for its hosts alone, and an Event says why.
   Over TLS, a request for a host that is not of the connection's certificate gets 421.
 - Whoever sets an annotation that does not do what it says is told in the terminal, whatever the class of the Ingress; an Event says so where the gateway serves it.
 

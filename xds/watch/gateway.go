@@ -118,15 +118,13 @@ func (s *Source) Ingress(o mesh.Object) *networkingv1.Ingress {
 	return i
 }
 
-// stripSecret keeps the certificate and its key.
+// stripSecret keeps the certificate and its key, or how large they are.
 func stripSecret(object any) (any, error) {
 	s, ok := object.(*corev1.Secret)
 	if !ok {
 		return object, nil // a tombstone
 	}
-	return &corev1.Secret{ObjectMeta: named(&s.ObjectMeta), Type: s.Type, Data: map[string][]byte{
-		corev1.TLSCertKey: s.Data[corev1.TLSCertKey], corev1.TLSPrivateKeyKey: s.Data[corev1.TLSPrivateKeyKey],
-	}}, nil
+	return &corev1.Secret{ObjectMeta: named(&s.ObjectMeta), Type: s.Type, Data: ingress.SecretData(s.Data)}, nil
 }
 
 // stripIngress keeps the specification, the annotations that are read, and whose the status is.

@@ -122,6 +122,10 @@ func TestStripIngress(t *testing.T) {
 	if err != nil || len(s.(*corev1.Secret).Data) != 2 || len(s.(*corev1.Secret).Labels) != 0 {
 		t.Errorf("kept %d of a Secret, %v", len(s.(*corev1.Secret).Data), err)
 	}
+	large := corev1.Secret{ObjectMeta: meta("s"), Data: map[string][]byte{"tls.crt": make([]byte, 1<<20)}}
+	if s, err = stripSecret(&large); err != nil || s.(*corev1.Secret).Size() > 100 {
+		t.Errorf("kept %d bytes of a large Secret, %v", s.(*corev1.Secret).Size(), err)
+	}
 	full := &networkingv1.Ingress{ObjectMeta: meta("i")}
 	full.Annotations = map[string]string{"traffic.ingress/x": "1", ingress.ClassAnnotation: "c", "kubectl.kubernetes.io/last-applied-configuration": "{}"}
 	i, err := stripIngress(full)
