@@ -287,3 +287,16 @@ func TestTLSVersions(t *testing.T) {
 		}
 	}
 }
+
+// TestCiphers: those that may be set are known to Envoy, which refuses a listener for one that is not, and are all that there
+// are then.
+func TestCiphers(t *testing.T) {
+	t.Parallel()
+	g := start(t, func(_ *ingress.Config, e *envoy.GatewayConfig) { e.Ciphers = envoy.Ciphers })
+	g.service("web")
+	g.certificate("a", "a.example")
+	g.apply(secured(rules("web", 1, "a.example|P|/|web"), "a|a.example"))
+	if got := g.get("https://a.example/").outcome(); got != "web" {
+		t.Errorf("with all ciphers: %s", got)
+	}
+}

@@ -52,11 +52,9 @@ func (c *gatewayConfig) addFlags(flags *flag.FlagSet) {
 	flags.BoolVar(&c.resources.ProxyProtocol, "gateway-proxy-protocol", false, "expect every connection to the gateway to begin with the PROXY protocol")
 	flags.Var(&c.resources.LogFormat, "gateway-access-log-format", "how the gateway logs a request: text or json")
 	flags.Var(&c.resources.MinimumTLS, "gateway-tls-minimum", "lowest version of TLS at the gateway: 1.2 or 1.3")
-	flags.Func("gateway-tls-ciphers", "ciphers of TLS 1.2 as OpenSSL names them, separated by commas; empty for Envoy's", func(text string) error {
-		if text != "" {
-			c.resources.Ciphers = strings.Split(text, ",")
-		}
-		return nil
+	flags.Func("gateway-tls-ciphers", "ciphers of TLS 1.2 as OpenSSL names them, separated by commas; empty for Envoy's", func(text string) (err error) {
+		c.resources.Ciphers, err = envoy.ParseCiphers(text)
+		return err
 	})
 	flags.Func("gateway-default-certificate", "namespace/name of the Secret for unknown hosts, and for Ingresses that name none; empty for none", c.setDefault)
 }

@@ -41,6 +41,7 @@ func TestWrongCalls(t *testing.T) {
 		{"a gateway of a port that is none", []string{"--namespace=x", "--gateway-https-port=08443"}, 2, `"08443" is not a port`},
 		{"a gateway's account that is none", []string{"--namespace=x", "--gateway-service-account=a/b"}, 2, `--gateway-service-account="a/b" is no name`},
 		{"an old TLS", []string{"--namespace=x", "--gateway-tls-minimum=1.1"}, 2, `TLS version "1.1" is not 1.2 or 1.3`},
+		{"a cipher that is none", []string{"--namespace=x", "--gateway-tls-ciphers=ECDHE-RSA-AES128-SHA,RC4-SHA"}, 2, `cipher "RC4-SHA" is none of TLS 1.2 that Envoy knows: ECDHE-ECDSA-AES128-GCM-SHA256,`},
 		{"a log format that is none", []string{"--namespace=x", "--gateway-access-log-format=xml"}, 2, `"xml" is not text or json`},
 		{"a certificate of no namespace", []string{"--namespace=x", "--gateway-default-certificate=web"}, 2, `"web" is not namespace/name`},
 		{"no cluster", []string{"--namespace=x"}, 1, "no way to the Kubernetes API"},
