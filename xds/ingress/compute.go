@@ -2,12 +2,9 @@ package ingress
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/kubernetes-traffic-manager/traffic/xds/label"
 	"github.com/kubernetes-traffic-manager/traffic/xds/mesh"
@@ -21,58 +18,6 @@ func (g *Gateway) byAge(objects map[mesh.Object]struct{}) []*ingress {
 	}
 	slices.SortFunc(list, (*ingress).compare)
 	return list
-}
-
-// computeTLS decides whose certificate a host has.
-func (g *Gateway) computeTLS(host string) {
-	var (
-		winner   *ingress
-		has      mesh.Object
-		problems = map[mesh.Object][]label.Problem{}
-	)
-	for _, i := range g.byAge(g.tlsOf[host]) {
-		wants := i.secretOf[host]
-		switch {
-		case winner == nil:
-			winner, has = i, wants
-		case wants != has:
-			problems[i.object] = []label.Problem{field("spec.tls", host, fmt.Sprintf("the older %s has it", winner.object), "the certificate of "+has.String())}
-		}
-	}
-	g.keepProblems(g.tlsProblems, host, problems)
-	previous, had := g.secretOf[host]
-	if had == (winner != nil) && previous == has && (!had || g.securedBy[host] == winner.object.Namespace) {
-		return
-	}
-	if had {
-		g.secretHosts.remove(previous, host)
-		g.dirtyCertificates[previous] = struct{}{}
-		delete(g.secretOf, host)
-		delete(g.securedBy, host)
-	}
-	if winner != nil {
-		g.secretHosts.add(has, host)
-		g.dirtyCertificates[has] = struct{}{}
-		g.secretOf[host] = has
-		g.securedBy[host] = winner.object.Namespace
-	}
-	// Plain requests for the host are redirected or not, and a wildcard's certificate is for it or not.
-	g.touchCertificateOf(host)
-	g.dirtyHosts[host] = struct{}{}
-	for below := range g.below[host] {
-		g.dirtyHosts[below] = struct{}{}
-	}
-	g.place(host)
-}
-
-// secured reports whether clients can ask for a host with TLS, and which namespace's Ingress says so.
-func (g *Gateway) secured(host string) (secure bool, by string) {
-	for _, name := range []string{host, wildcardOf(host)} {
-		if by, secure = g.securedBy[name]; secure {
-			return true, by
-		}
-	}
-	return false, ""
 }
 
 // A computation is of one host.
@@ -274,76 +219,4 @@ func (r Route) compare(other Route) int {
 
 func (k BackendKey) compare(other BackendKey) int {
 	return cmp.Or(k.Service.Compare(other.Service), cmp.Compare(k.Port, other.Port), cmp.Compare(k.Upstream, other.Upstream))
-}
-
-// computeCertificate returns nil for a Secret that no host has.
-func (g *Gateway) computeCertificate(o mesh.Object, now time.Time) *Certificate {
-	hosts := slices.Sorted(maps.Keys(g.secretHosts[o]))
-	if len(hosts) == 0 && o != g.config.DefaultCertificate {
-		delete(g.parsed, o)
-		g.keepCertificateProblem(o, certificateProblem{})
-		return nil
-	}
-	c := &Certificate{Secret: o, Hosts: hosts, Domains: g.domains(hosts)}
-	read, err := g.read(o, now)
-	if err != nil {
-		g.keepCertificateProblem(o, certificateProblem{reason: err.Error()})
-		return c
-	}
-	c.Pair = read.pair
-	var problem certificateProblem
-	for _, host := range hosts {
-		if !read.covers(host) {
-			problem.uncovered = append(problem.uncovered, host)
-		}
-	}
-	g.keepCertificateProblem(o, problem)
-	return c
-}
-
-// read returns the certificate of a Secret, if it is good now.
-func (g *Gateway) read(o mesh.Object, now time.Time) (*certificate, error) {
-	s := g.secrets[o]
-	if s == nil {
-		delete(g.parsed, o)
-		return nil, missing(o)
-	}
-	p := g.parsed[o]
-	if p.from != s {
-		p = parsedSecret{from: s}
-		p.certificate, p.err = s.parse()
-	}
-	var err error
-	if p.err == nil {
-		p.until, err = p.certificate.check(now)
-	}
-	g.parsed[o] = p
-	if g.refused[o] != nil {
-		return nil, errRefused
-	}
-	return p.certificate, cmp.Or(p.err, err)
-}
-
-// errRefused is in our words: Envoy's are in the log of whoever installed it.
-var errRefused = errors.New("the gateway's Envoy refuses the certificate; the control plane's log says why")
-
-func missing(o mesh.Object) error {
-	if o.Name == "" {
-		return fmt.Errorf("it names no Secret, and the gateway has no default certificate")
-	}
-	return fmt.Errorf("there is no %s of type kubernetes.io/tls", o)
-}
-
-// domains are what a certificate is for: its hosts, and below a wildcard the hosts of rules without their own certificate.
-func (g *Gateway) domains(hosts []string) []string {
-	list := slices.Clone(hosts)
-	for _, host := range hosts {
-		for below := range g.below[host] {
-			if _, own := g.secretOf[below]; !own {
-				list = append(list, below)
-			}
-		}
-	}
-	slices.Sort(list)
-	return list
 }
