@@ -130,9 +130,6 @@ func answer(guard []*routev3.HeaderMatcher, status uint32) *routev3.Route {
 	}
 }
 
-// acmeChallenges begins the paths that are never redirected (RFC 8555, section 8.3).
-const acmeChallenges = "/.well-known/acme-challenge/"
-
 // routes are those of one rule: its own, three if it limits bodies, and before it those for challenges where it redirects them.
 func (g *Gateway) routes(h *ingress.Host, r ingress.Route, guard []*routev3.HeaderMatcher, kind requestKind) ([]*routev3.Route, error) {
 	forward, err := g.forward(r)
@@ -146,7 +143,7 @@ func (g *Gateway) routes(h *ingress.Host, r ingress.Route, guard []*routev3.Head
 		if !r.TakesChallenges() {
 			return []*routev3.Route{redirect}, nil
 		}
-		forward.Match = &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: acmeChallenges}, Headers: guard}
+		forward.Match = &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: ingress.Challenges}, Headers: guard}
 	}
 	routes := []*routev3.Route{forward}
 	if r.Options.MaxBody > 0 && forward.GetRoute() != nil {

@@ -9,11 +9,11 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 )
 
-// challenges begins the paths where ACME asks (RFC 8555, section 8.3).
-const challenges = "/.well-known/acme-challenge/"
+// Challenges begins the paths where ACME asks (RFC 8555, section 8.3), which are never redirected.
+const Challenges = "/.well-known/acme-challenge/"
 
 // IsChallenge reports whether a route is there to answer ACME.
-func (r Route) IsChallenge() bool { return strings.HasPrefix(r.Path, challenges) }
+func (r Route) IsChallenge() bool { return strings.HasPrefix(r.Path, Challenges) }
 
 // longestPath is in bytes; servers need not take longer targets (RFC 9110, section 4.1). Envoy refuses all hosts' routes for one
 // regular expression that is too large.
@@ -131,9 +131,9 @@ func (r Route) TakesChallenges() bool {
 	case Default:
 		return true
 	case Prefix:
-		return r.Path == "/" || strings.HasPrefix(challenges, r.Path+"/")
+		return r.Path == "/" || strings.HasPrefix(Challenges, r.Path+"/")
 	case TextPrefix:
-		return strings.HasPrefix(challenges, r.Path)
+		return strings.HasPrefix(Challenges, r.Path)
 	case Exact:
 	}
 	return false
