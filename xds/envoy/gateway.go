@@ -61,6 +61,8 @@ type Gateway struct {
 	// asked has the certificate of each domain.
 	asked map[string]mesh.Object
 	held  map[Key]Resource
+	// failures has, of each part that is not as it should be, what is wrong with it, by who is to blame.
+	failures map[string]map[mesh.Object]GatewayFailure
 }
 
 // NewGateway returns the gateway of no Ingress.
@@ -68,7 +70,7 @@ func NewGateway(t *Translator, c GatewayConfig) (*Gateway, error) {
 	g := &Gateway{
 		translator: t, config: c,
 		hosts: map[string]*gatewayHost{}, certificates: map[mesh.Object]*gatewayCertificate{},
-		asked: map[string]mesh.Object{}, held: map[Key]Resource{},
+		asked: map[string]mesh.Object{}, held: map[Key]Resource{}, failures: map[string]map[mesh.Object]GatewayFailure{},
 	}
 	var err error
 	if g.upstream, err = gatewayUpstreams(); err != nil {
@@ -102,7 +104,8 @@ type GatewayFailure struct {
 	Err error
 }
 
-// Apply brings the gateway to what changed and returns what is different.
+// Apply brings the gateway to what changed and returns what is different, and every part that could not be translated, now or
+// before, until it is.
 func (g *Gateway) Apply(c ingress.Changes) (Update, []GatewayFailure) {
 	a := application{Gateway: g, certificatesDirty: map[mesh.Object]bool{}}
 	for _, change := range c.Backends {
@@ -118,7 +121,13 @@ func (g *Gateway) Apply(c ingress.Changes) (Update, []GatewayFailure) {
 		a.certificate(change)
 	}
 	a.finish()
-	return a.update, a.failures
+	var failures []GatewayFailure
+	for _, part := range slices.Sorted(maps.Keys(g.failures)) {
+		for _, o := range slices.SortedFunc(maps.Keys(g.failures[part]), mesh.Object.Compare) {
+			failures = append(failures, g.failures[part][o])
+		}
+	}
+	return a.update, failures
 }
 
 // Holds reports whether the gateway is to have a resource in this version.
@@ -134,7 +143,14 @@ type application struct {
 	certificatesDirty       map[mesh.Object]bool
 	plainDirty, chainsDirty bool
 	update                  Update
-	failures                []GatewayFailure
+	// part is what is being translated.
+	part string
+}
+
+// begin forgets what was wrong with a part, which is to be translated anew or is gone.
+func (a *application) begin(part string) {
+	a.part = part
+	delete(a.failures, part)
 }
 
 // put notes a resource if it is another than before.
@@ -160,11 +176,15 @@ func (a *application) remove(keys ...Key) {
 }
 
 func (a *application) fail(o mesh.Object, key string, err error) {
-	a.failures = append(a.failures, GatewayFailure{Object: o, Key: key, Err: err})
+	if a.failures[a.part] == nil {
+		a.failures[a.part] = map[mesh.Object]GatewayFailure{}
+	}
+	a.failures[a.part][o] = GatewayFailure{Object: o, Key: key, Err: err}
 }
 
 func (a *application) backend(c ingress.BackendChange) {
 	name := backendName(c.Key)
+	a.begin("backend " + name)
 	if c.Port == nil {
 		a.remove(Key{resourcev3.ClusterType, name}, Key{resourcev3.EndpointType, name})
 		return
@@ -179,6 +199,7 @@ func (a *application) backend(c ingress.BackendChange) {
 }
 
 func (a *application) host(c ingress.HostChange) {
+	a.begin("host " + c.Name)
 	if secret, asked := a.asked[c.Name]; asked {
 		a.certificatesDirty[secret] = true
 	}
@@ -209,7 +230,9 @@ func (a *application) certificate(c ingress.CertificateChange) {
 	previous := a.certificates[c.Secret]
 	a.chainsDirty = a.chainsDirty || previous == nil || c.Certificate == nil || !slices.Equal(previous.Hosts, c.Certificate.Hosts)
 	name := certificateName(c.Secret)
+	a.begin("certificate " + name)
 	if c.Certificate == nil {
+		a.begin("routes of " + name)
 		delete(a.certificates, c.Secret)
 		delete(a.certificatesDirty, c.Secret)
 		a.remove(Key{resourcev3.RouteType, secureName(name)}, Key{resourcev3.ExtensionConfigType, secureName(name)}, Key{resourcev3.SecretType, name})
@@ -240,6 +263,7 @@ func (a *application) finish() {
 		if tracing := a.translator.tracing; tracing != nil {
 			a.put(tracing.cluster, nil)
 		}
+		a.begin(plainName)
 		a.put(a.plainRoutes(), nil)
 		a.plainListener()
 	}

@@ -123,6 +123,7 @@ const connectionManager = "envoy.filters.network.http_connection_manager"
 // unknown host, or for none, gets the default certificate; without one the handshake fails, since no certificate could be
 // right, and a wrong one would only tell that the gateway is here.
 func (a *application) secureListener() {
+	a.begin(secureListenerName)
 	key := Key{resourcev3.ListenerType, secureListenerName}
 	inspector, err := listenerFilter("envoy.filters.listener.tls_inspector", &inspectorv3.TlsInspector{})
 	if err != nil {

@@ -268,6 +268,7 @@ func (a *application) secureRoutes(secret mesh.Object) {
 	if certificate == nil {
 		return
 	}
+	a.begin("routes of " + certificateName(secret))
 	name := secureName(certificateName(secret))
 	c := newRouteConfiguration(name)
 	for _, domain := range certificate.Domains {

@@ -3,6 +3,7 @@ package watch
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -227,18 +228,30 @@ func (w *Watcher) translateGateway(c ingress.Changes) (update envoy.Update, conc
 	}
 	for _, p := range c.Problems {
 		concerned = append(concerned, p.Object)
-		delete(w.untranslated, p.Object)
 	}
 	for _, b := range c.Backends { // with it, labels come into force, or cease to be
 		if len(w.model.Problems(b.Key.Service)) > 0 {
 			concerned = append(concerned, b.Key.Service)
 		}
 	}
+	return update, append(concerned, w.keepFailures(failures)...)
+}
+
+// keepFailures stores what of the gateway cannot be translated, and returns whom what it says is news for.
+func (w *Watcher) keepFailures(failures []envoy.GatewayFailure) (concerned []mesh.Object) {
+	next := map[mesh.Object][]label.Problem{}
 	for _, f := range failures {
-		concerned = append(concerned, f.Object)
-		w.untranslated[f.Object] = append(w.untranslated[f.Object], label.Problem{
+		next[f.Object] = append(next[f.Object], label.Problem{
 			Subject: label.Field, Key: "spec", Value: f.Key, Reason: f.Err.Error(), InForce: "what was before",
 		})
 	}
-	return update, concerned
+	for _, of := range []map[mesh.Object][]label.Problem{w.gatewayFailures, next} {
+		for o := range of {
+			if !slices.Equal(w.gatewayFailures[o], next[o]) {
+				concerned = append(concerned, o)
+			}
+		}
+	}
+	w.gatewayFailures = next
+	return concerned
 }

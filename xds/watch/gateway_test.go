@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
@@ -113,6 +114,48 @@ func TestIngressesGoToGateways(t *testing.T) {
 	}
 	if len(c.updates) > 0 {
 		t.Error("something went to sidecars")
+	}
+}
+
+// TestRepairedIngress: what could not be translated is told until it can be, and no longer, whether the Ingress is repaired or
+// gone; and not again at every change of another.
+func TestRepairedIngress(t *testing.T) {
+	_, c := idle(t)
+	withGateway(t, gateways{make(chan published, 10)}, make(chan string, 10))(c)
+	c.metrics = prometheus.NewRegistry()
+	w := c.newWatcher()
+	flush := func(host string) string {
+		t.Helper()
+		w.model.gateway.SetIngress(&networkingv1.Ingress{ObjectMeta: meta("web"), Spec: networkingv1.IngressSpec{
+			Rules:          []networkingv1.IngressRule{{Host: host}},
+			DefaultBackend: &networkingv1.IngressBackend{Service: &networkingv1.IngressServiceBackend{Name: "web", Port: networkingv1.ServiceBackendPort{Number: 80}}},
+		}})
+		w.translate(w.model.flush())
+		select {
+		case got := <-c.problems:
+			return got
+		default:
+			return "nothing"
+		}
+	}
+	w.model.SetService(service("web", "10.96.0.1"))
+	const broken = "a\nb.example"
+	for _, step := range []struct{ host, want string }{
+		{"a.example", "nothing"},
+		{broken, "Ingress default/web spec=" + broken},
+		{broken, "nothing"},
+		{"a.example", "Ingress default/web"},
+		{"b.example", "nothing"},
+		{broken, "Ingress default/web spec=" + broken},
+	} {
+		if got := flush(step.host); got != step.want {
+			t.Fatalf("with host %q it is told %q, not %q", step.host, got, step.want)
+		}
+	}
+	w.model.gateway.Delete(mesh.Object{Kind: ingress.Ingress, Namespace: "default", Name: "web"})
+	w.translate(w.model.flush())
+	if got := <-c.problems; got != "Ingress default/web" {
+		t.Errorf("when it is gone it is told %q", got)
 	}
 }
 

@@ -32,7 +32,7 @@ func (w *Watcher) changeLogger(changes []mesh.LabelChange, u updates, since time
 // report logs what is new of the problems of the objects, reports them all, and counts those of all objects.
 func (w *Watcher) report(objects map[mesh.Object]bool) {
 	for _, o := range slices.SortedFunc(maps.Keys(objects), mesh.Object.Compare) {
-		before, problems := w.problems[o], slices.Concat(w.model.problems(o), w.untranslated[o])
+		before, problems := w.problems[o], slices.Concat(w.model.problems(o), w.untranslated[o], w.gatewayFailures[o])
 		for _, p := range problems {
 			if !slices.Contains(before, p) {
 				w.log.Warn(p.Subject.String()+" not in force", "object", o.String(), "key", p.Key, "value", p.Value, "reason", p.Reason, "in_force", p.InForce)

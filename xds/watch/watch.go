@@ -61,6 +61,8 @@ type Watcher struct {
 	gateway  *GatewayConfig
 	// untranslated has the problems of objects with ports that could not be translated.
 	untranslated map[mesh.Object][]label.Problem
+	// gatewayFailures has those of what could not be translated for the gateway.
+	gatewayFailures map[mesh.Object][]label.Problem
 	// problems has all that were reported.
 	problems map[mesh.Object][]label.Problem
 
