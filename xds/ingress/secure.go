@@ -27,7 +27,7 @@ func (g *Gateway) computeTLS(host string) {
 		case winner == nil:
 			winner, has = i, wants
 		case wants != has:
-			problems[i.object] = []label.Problem{field("spec.tls", host, fmt.Sprintf("the older %s has it", winner.object), "the certificate of "+has.String())}
+			problems[i.object] = []label.Problem{field("spec.tls", host, fmt.Sprintf("the older %s has it", winner.object), "the certificate of "+has.String()+", or the gateway's own while that cannot be used")}
 		}
 	}
 	g.keepProblems(g.tlsProblems, host, problems)
