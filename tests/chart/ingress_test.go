@@ -103,6 +103,7 @@ func TestWrongValuesOfTheGatewayAreRefused(t *testing.T) {
 		"ingress.service.nodePorts.http=65536":           "at '/ingress/service/nodePorts/http': maximum",
 		"ingress.hostPorts.http=-1":                      "at '/ingress/hostPorts/http': minimum",
 		"ingress.trustedHops=256":                        "at '/ingress/trustedHops': maximum",
+		"ingress.idleTimeout=0s":                         "at '/ingress/idleTimeout': '0s' does not match pattern",
 		"ingress.accessLogFormat=xml":                    "at '/ingress/accessLogFormat': value must be one of 'text', 'json'",
 		"ingress.tls.minimum=1.1":                        "at '/ingress/tls/minimum'",
 		"ingress.tls.defaultCertificate=wildcard":        "at '/ingress/tls/defaultCertificate': 'wildcard' does not match pattern",

@@ -11,7 +11,14 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
+	"time"
+
+	"golang.org/x/net/http2"
+
+	"github.com/kubernetes-traffic-manager/traffic/xds/envoy"
+	"github.com/kubernetes-traffic-manager/traffic/xds/ingress"
 )
 
 type object = map[string]any
@@ -271,4 +278,57 @@ func TestConnectionLimit(t *testing.T) {
 		_, err := ask(client, "http://web/")
 		return err
 	})
+}
+
+// TestSilentClients: whoever says nothing, or begins and goes no further, is gone after 10 seconds, before and behind a load balancer,
+// and whoever is answered and says nothing more after the idle time, and the 6 seconds that Envoy takes for it.
+func TestSilentClients(t *testing.T) {
+	t.Parallel()
+	idle := func(proxy bool) *gateway {
+		return start(t, func(_ *ingress.Config, c *envoy.GatewayConfig) { c.IdleTimeout, c.ProxyProtocol = time.Second, proxy })
+	}
+	direct, behind := idle(false), idle(true)
+	direct.service("web")
+	direct.certificate("a", "a.example")
+	direct.apply(secured(rules("web", 1, "web|P|/|web", "a.example|P|/|web"), "a|a.example"))
+	behind.service("web")
+	behind.apply(rules("web", 1, "web|P|/|web"))
+	const (
+		line    = "PROXY TCP4 203.0.113.9 10.0.0.1 4711 80\r\n"
+		request = "GET / HTTP/1.1\r\nHost: web\r\n\r\n"
+	)
+	var silent sync.WaitGroup
+	for name, test := range map[string]struct {
+		at    *gateway
+		port  int
+		says  string
+		after time.Duration
+	}{
+		"nothing":                  {direct, 8080, "", 10 * time.Second},
+		"half a line":              {direct, 8080, "GET / HT", 10 * time.Second},
+		"half a preface":           {direct, 8080, "PRI * HT", 10 * time.Second},
+		"nothing over TLS":         {direct, 8443, "", 10 * time.Second},
+		"nothing of a proxy":       {behind, 8080, "", 10 * time.Second},
+		"a proxy's line":           {behind, 8080, line, 10 * time.Second},
+		"a request":                {direct, 8080, request, 7 * time.Second},
+		"a request behind a proxy": {behind, 8080, line + request, 7 * time.Second},
+		"a preface":                {direct, 8080, http2.ClientPreface, 7 * time.Second},
+	} {
+		silent.Go(func() {
+			c, err := test.at.dial(t.Context(), fmt.Sprintf("%s:%d", gatewayAddress, test.port))
+			if err != nil {
+				t.Errorf("%s: %v", name, err)
+				return
+			}
+			defer c.Close()
+			began := time.Now()
+			_ = c.SetDeadline(began.Add(patience))
+			_, _ = io.WriteString(c, test.says)
+			text, err := io.ReadAll(c) // ends by a reset where half of something is not read
+			if took := time.Since(began); errors.Is(err, os.ErrDeadlineExceeded) || took < test.after-time.Second || took > test.after+2*time.Second {
+				t.Errorf("%s: it is closed after %v with %v, having got %q", name, took, err, text)
+			}
+		})
+	}
+	silent.Wait()
 }

@@ -3,6 +3,7 @@ package envoy
 import (
 	"maps"
 	"slices"
+	"time"
 
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -26,6 +27,8 @@ type GatewayConfig struct {
 	TrustedHops uint32
 	// ProxyProtocol expects every connection to begin with who the client is, in the PROXY protocol.
 	ProxyProtocol bool
+	// IdleTimeout ends a client's connection without a request; zero is DefaultIdleTimeout.
+	IdleTimeout time.Duration
 	// LogFormat is how a request is logged.
 	LogFormat LogFormat
 	// MinimumTLS is the lowest version; the zero value is 1.2.
@@ -52,7 +55,7 @@ type Gateway struct {
 	httpFilters []*hcmv3.HttpFilter
 	claims      *corev3.TypedExtensionConfig
 	log         []*accesslogv3.AccessLog
-	// listenerFilters are the first of every listener.
+	// listenerFilters are those of each listener.
 	listenerFilters []*listenerv3.ListenerFilter
 
 	hosts map[string]*gatewayHost

@@ -14,6 +14,7 @@ import (
 	resourcev3 "github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/kubernetes-traffic-manager/traffic/xds/ingress"
 	"github.com/kubernetes-traffic-manager/traffic/xds/mesh"
@@ -26,6 +27,9 @@ const (
 	// defaultName cannot be a Secret's: those have a namespace and a name.
 	defaultName = "https/default"
 )
+
+// beginTimeout is for a client to begin a request, or a handshake: one that is silent takes room of the limit of connections.
+const beginTimeout = 10 * time.Second
 
 // handshakeTimeout is for a client to become one that speaks TLS.
 const handshakeTimeout = 10 * time.Second
@@ -94,6 +98,7 @@ func (a *application) plainListener() {
 	a.put(NewResource(mesh.Object{}, plainName, &listenerv3.Listener{
 		Name: plainName, Address: a.address(a.config.HTTPPort), StatPrefix: gatewayStatPrefix,
 		TrafficDirection: corev3.TrafficDirection_INBOUND, ListenerFilters: a.listenerFilters,
+		ListenerFiltersTimeout: durationpb.New(beginTimeout),
 		FilterChains: []*listenerv3.FilterChain{{Filters: []*listenerv3.Filter{{
 			Name: connectionManager, ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: manager},
 		}}}},
@@ -108,13 +113,19 @@ func listenerFilter(name string, message proto.Message) (*listenerv3.ListenerFil
 	return &listenerv3.ListenerFilter{Name: name, ConfigType: &listenerv3.ListenerFilter_TypedConfig{TypedConfig: config}}, nil
 }
 
-// firstFilters are those of every listener.
+// peeked is how much Envoy sets aside for what a client says first, and doubles as it needs; its own 16 KiB would be most of
+// what a silent connection costs.
+const peeked = 512
+
+// firstFilters wait for what a client says, in the name of a load balancer first. On the plain listener, too, where no TLS is:
+// http_inspector drops a target that is too long instead of leaving it to be answered.
 func (c GatewayConfig) firstFilters() ([]*listenerv3.ListenerFilter, error) {
-	if !c.ProxyProtocol {
-		return nil, nil
+	inspector, err := listenerFilter("envoy.filters.listener.tls_inspector", &inspectorv3.TlsInspector{InitialReadBufferSize: wrapperspb.UInt32(peeked)})
+	if err != nil || !c.ProxyProtocol {
+		return []*listenerv3.ListenerFilter{inspector}, err
 	}
-	f, err := listenerFilter("envoy.filters.listener.proxy_protocol", &proxyprotocolv3.ProxyProtocol{})
-	return []*listenerv3.ListenerFilter{f}, err
+	proxy, err := listenerFilter("envoy.filters.listener.proxy_protocol", &proxyprotocolv3.ProxyProtocol{})
+	return []*listenerv3.ListenerFilter{proxy, inspector}, err
 }
 
 const connectionManager = "envoy.filters.network.http_connection_manager"
@@ -125,15 +136,10 @@ const connectionManager = "envoy.filters.network.http_connection_manager"
 func (a *application) secureListener() {
 	a.begin(secureListenerName)
 	key := Key{resourcev3.ListenerType, secureListenerName}
-	inspector, err := listenerFilter("envoy.filters.listener.tls_inspector", &inspectorv3.TlsInspector{})
-	if err != nil {
-		a.fail(mesh.Object{}, secureListenerName, err)
-		return
-	}
 	l := &listenerv3.Listener{
 		Name: secureListenerName, Address: a.address(a.config.HTTPSPort), StatPrefix: gatewayStatPrefix,
-		TrafficDirection: corev3.TrafficDirection_INBOUND,
-		ListenerFilters:  append(slices.Clone(a.listenerFilters), inspector),
+		TrafficDirection: corev3.TrafficDirection_INBOUND, ListenerFilters: a.listenerFilters,
+		ListenerFiltersTimeout: durationpb.New(beginTimeout),
 	}
 	chains := map[string]string{}
 	for _, secret := range slices.SortedFunc(maps.Keys(a.certificates), mesh.Object.Compare) {
@@ -148,6 +154,7 @@ func (a *application) secureListener() {
 			l.DefaultFilterChain = a.newChain(certificateName(secret), defaultName)
 		}
 	}
+	var err error
 	if l.FilterChainMatcher, err = serverNames(chains); err != nil {
 		a.fail(mesh.Object{}, secureListenerName, err)
 		return

@@ -1,6 +1,7 @@
 package envoy
 
 import (
+	"cmp"
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -23,11 +24,14 @@ const (
 	// gatewayHeadersTimeout is for the headers of a request to come, from their first byte.
 	gatewayHeadersTimeout = 10 * time.Second
 	gatewayStreamIdle     = 5 * time.Minute
-	gatewayIdle           = time.Hour
 	// gatewayHeadersKiB is for all headers of a request with its target, which has no limit of its own. Above it is 431.
 	gatewayHeadersKiB = 60
 	gatewayHeaders    = 100
 )
+
+// DefaultIdleTimeout is longer than load balancers keep a connection for another request, Google's 600 s, so that they close it
+// and no request meets one that closes; and no longer, since what is silent takes room of the one limit of connections.
+const DefaultIdleTimeout = 630 * time.Second
 
 // Limits of one HTTP/2 connection.
 const (
@@ -76,7 +80,7 @@ func (g *Gateway) gatewayManager(route string) *hcmv3.HttpConnectionManager {
 		RequestHeadersTimeout:      durationpb.New(gatewayHeadersTimeout),
 		StreamIdleTimeout:          durationpb.New(gatewayStreamIdle),
 		CommonHttpProtocolOptions: &corev3.HttpProtocolOptions{
-			IdleTimeout:     durationpb.New(gatewayIdle),
+			IdleTimeout:     durationpb.New(cmp.Or(g.config.IdleTimeout, DefaultIdleTimeout)),
 			MaxHeadersCount: wrapperspb.UInt32(gatewayHeaders),
 			// Some servers take "_" for "-": a client could set a header that the gateway guards.
 			HeadersWithUnderscoresAction: corev3.HttpProtocolOptions_REJECT_REQUEST,

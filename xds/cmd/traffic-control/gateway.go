@@ -50,6 +50,7 @@ func (c *gatewayConfig) addFlags(flags *flag.FlagSet) {
 	flags.BoolVar(&c.resources.IPv6, "gateway-ipv6", true, "bind both families; false for nodes without IPv6")
 	flags.Func("gateway-trusted-hops", "proxies in front of the gateway whose X-Forwarded-For is believed (default 0)", number(&c.resources.TrustedHops))
 	flags.BoolVar(&c.resources.ProxyProtocol, "gateway-proxy-protocol", false, "expect every connection to the gateway to begin with the PROXY protocol")
+	flags.DurationVar(&c.resources.IdleTimeout, "gateway-idle-timeout", envoy.DefaultIdleTimeout, "how long the gateway keeps a client's connection without a request, at least 1s")
 	flags.Var(&c.resources.LogFormat, "gateway-access-log-format", "how the gateway logs a request: text or json")
 	flags.Var(&c.resources.MinimumTLS, "gateway-tls-minimum", "lowest version of TLS at the gateway: 1.2 or 1.3")
 	flags.Func("gateway-tls-ciphers", "ciphers of TLS 1.2 as OpenSSL names them, separated by commas; empty for Envoy's", func(text string) (err error) {
@@ -103,6 +104,8 @@ func (c *gatewayConfig) check() error {
 		return fmt.Errorf("--ingress-controller must not be empty")
 	case c.resources.HTTPPort == c.resources.HTTPSPort:
 		return fmt.Errorf("--gateway-http-port and --gateway-https-port are both %d", c.resources.HTTPPort)
+	case c.resources.IdleTimeout < time.Second:
+		return fmt.Errorf("--gateway-idle-timeout=%v is less than 1s", c.resources.IdleTimeout)
 	}
 	return nil
 }

@@ -38,6 +38,7 @@ func TestWrongCalls(t *testing.T) {
 		{"a collector without port", []string{"--namespace=x", "--tracing-address=zipkin"}, 2, `collector address "zipkin" is not host:port`},
 		{"a domain that is none", []string{"--namespace=x", "--cluster-domain=cluster.local."}, 2, `--cluster-domain="cluster.local." is no domain`},
 		{"a gateway of one port", []string{"--namespace=x", "--gateway-http-port=8443"}, 2, "--gateway-http-port and --gateway-https-port are both 8443"},
+		{"a gateway that keeps silent clients for ever", []string{"--namespace=x", "--gateway-idle-timeout=0"}, 2, "--gateway-idle-timeout=0s is less than 1s"},
 		{"a gateway of a port that is none", []string{"--namespace=x", "--gateway-https-port=08443"}, 2, `"08443" is not a port`},
 		{"a gateway's account that is none", []string{"--namespace=x", "--gateway-service-account=a/b"}, 2, `--gateway-service-account="a/b" is no name`},
 		{"an old TLS", []string{"--namespace=x", "--gateway-tls-minimum=1.1"}, 2, `TLS version "1.1" is not 1.2 or 1.3`},
