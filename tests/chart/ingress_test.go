@@ -8,6 +8,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 )
 
@@ -68,6 +69,20 @@ func TestGatewayIsWhomTheControlPlaneExpects(t *testing.T) {
 	}
 }
 
+// Of two that set the number of replicas, each helm upgrade would fail, or undo what the autoscaler did.
+func TestGatewayIsScaledByOthers(t *testing.T) {
+	rendered := template(t, "--set", "ingress.replicas=null")
+	deployments := decode[appsv1.Deployment](t, rendered, "Deployment")
+	i := slices.IndexFunc(deployments, func(d appsv1.Deployment) bool { return d.Name == "traffic-ingress" })
+	if i < 0 || deployments[i].Spec.Replicas != nil {
+		t.Errorf("it is not there, or its number of replicas is: %+v", deployments)
+	}
+	budgets := decode[policyv1.PodDisruptionBudget](t, rendered, "PodDisruptionBudget")
+	if !slices.ContainsFunc(budgets, func(b policyv1.PodDisruptionBudget) bool { return b.Name == "traffic-ingress" }) {
+		t.Error("no disruption budget, though there may be several")
+	}
+}
+
 // A host port is taken once a node: with one more replica than nodes a rollout would never end.
 func TestGatewayWithHostPortsRolls(t *testing.T) {
 	for port, surge := range map[string]string{"0": "1", "443": "0"} {
@@ -102,6 +117,7 @@ func TestWrongValuesOfTheGatewayAreRefused(t *testing.T) {
 		"ingress.service.externalTrafficPolicy=Some":     "at '/ingress/service/externalTrafficPolicy': value must be one of",
 		"ingress.service.nodePorts.http=65536":           "at '/ingress/service/nodePorts/http': maximum",
 		"ingress.hostPorts.http=-1":                      "at '/ingress/hostPorts/http': minimum",
+		"ingress.replicas=0":                             "at '/ingress/replicas'",
 		"ingress.trustedHops=256":                        "at '/ingress/trustedHops': maximum",
 		"ingress.idleTimeout=0s":                         "at '/ingress/idleTimeout': '0s' does not match pattern",
 		"ingress.accessLogFormat=xml":                    "at '/ingress/accessLogFormat': value must be one of 'text', 'json'",
