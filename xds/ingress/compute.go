@@ -169,6 +169,9 @@ func (c computation) tell(i *ingress, r rule, reason, inForce string) {
 
 func (c computation) route(i *ingress, r rule) Route {
 	route := Route{Ingress: i.object, Path: r.path, Match: r.match, Options: i.options}
+	if r.closed {
+		route.Options.Sources = nil
+	}
 	if r.backend.service == (mesh.Object{}) {
 		return route
 	}

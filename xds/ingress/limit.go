@@ -64,19 +64,26 @@ func (b *bound) problems(what, inForce string) []label.Problem {
 
 // bounds are those of one Ingress.
 type bounds struct {
-	ranges              int
-	paths, host, secret bound
-	hosts               map[string]bool
-	secrets             map[string]bool
+	paths, ranged, host, secret bound
+	hosts                       map[string]bool
+	secrets                     map[string]bool
 }
 
 func newBounds(o label.IngressSettings) *bounds {
-	paths := min(maxPaths, maxRepeated/max(1, len(o.Sources)))
 	return &bounds{
-		ranges: len(o.Sources),
-		paths:  bound{limit: paths}, host: bound{limit: maxHosts}, secret: bound{limit: maxSecrets},
+		paths: bound{limit: maxPaths}, ranged: bound{limit: maxRepeated / max(1, len(o.Sources))},
+		host: bound{limit: maxHosts}, secret: bound{limit: maxSecrets},
 		hosts: map[string]bool{}, secrets: map[string]bool{},
 	}
+}
+
+// takesPath says, too, whether the path is closed: there is no room for its source ranges. It lets nobody in, rather than leave
+// its requests to another Ingress's path, which may let in everybody.
+func (b *bounds) takesPath(key, path string) (taken, closed bool) {
+	if !b.paths.takes(key, path) {
+		return false, false
+	}
+	return true, !b.ranged.takes(key, path)
 }
 
 func (b *bounds) takesHost(key, host string) bool {
@@ -105,12 +112,9 @@ func (b *bounds) boundSecret(o mesh.Object) mesh.Object {
 }
 
 func (b *bounds) problems() []label.Problem {
-	paths := "paths"
-	if b.paths.limit < maxPaths {
-		paths = fmt.Sprintf("paths, with %d source ranges each", b.ranges)
-	}
 	problems := b.host.problems("hosts", "the others are not served")
-	problems = append(problems, b.paths.problems(paths, "the others are not served")...)
+	problems = append(problems, b.paths.problems("paths", "the others are not served")...)
+	problems = append(problems, b.ranged.problems("paths with source ranges", "the others let nobody in")...)
 	return append(problems, b.secret.problems("Secrets", ownCertificate)...)
 }
 

@@ -67,7 +67,7 @@ func TestLimits(t *testing.T) {
 			i := many(1, 300)
 			i.Annotations = map[string]string{label.SourceRangesKey: strings.Join(names(64, "10.0.0.%d"), ",")}
 			return i
-		}, `spec.rules="h0.example/p250": the Ingress has 300 paths, with 64 source ranges each, of which the gateway takes the first 250: divide it into several; the others are not served`, 1, 250},
+		}, `spec.rules="h0.example/p250": the Ingress has 300 paths with source ranges, of which the gateway takes the first 250: divide it into several; the others let nobody in`, 1, 300},
 		"defaults": {func() *networkingv1.Ingress {
 			i := many(700, 2)
 			i.Spec.DefaultBackend = &i.Spec.Rules[0].HTTP.Paths[0].Backend
@@ -102,6 +102,26 @@ func toldOf(w world, name, but string) []string {
 		}
 	}
 	return told
+}
+
+// TestClosedPaths: a path for whose source ranges there is no room lets nobody in; left out, its requests would be those of a path
+// that lets in everybody.
+func TestClosedPaths(t *testing.T) {
+	w := newWorld(Config{Controller: controller})
+	i := many(1, 251)
+	i.Annotations = map[string]string{label.SourceRangesKey: strings.Join(names(64, "10.0.0.%d"), ",")}
+	w.gateway.SetIngress(i)
+	w.flush(noon)
+	sources := map[string]int{}
+	for _, r := range w.gateway.hosts["h0.example"].Routes {
+		if !r.Options.Restricted {
+			t.Errorf("%s lets everybody in", r.Path)
+		}
+		sources[r.Path] = len(r.Options.Sources)
+	}
+	if sources["/p249"] != 64 || sources["/p250"] != 0 || len(sources) != 251 {
+		t.Errorf("of %d paths, those at the bound let %d and %d ranges in", len(sources), sources["/p249"], sources["/p250"])
+	}
 }
 
 // TestTooManySecrets: each Secret is a filter chain. Those that are too many share one, with a certificate of the gateway's own,

@@ -46,6 +46,7 @@ type rule struct {
 	path    string
 	match   Match
 	backend target
+	closed  bool // nobody is let in
 }
 
 // text is how its author would name it.
@@ -122,7 +123,9 @@ func (p *ingress) addRules(i *networkingv1.Ingress, b *bounds) {
 		p.problems = append(p.problems, field("spec.defaultBackend", "", problem, "the answer is 503"))
 	}
 	for _, host := range slices.Sorted(maps.Keys(hosts)) {
-		if r := (rule{host: host, match: Default, backend: to}); b.paths.takes("spec.defaultBackend", r.text()) {
+		r := rule{host: host, match: Default, backend: to}
+		var taken bool
+		if taken, r.closed = b.takesPath("spec.defaultBackend", r.text()); taken {
 			p.rules[host] = append(p.rules[host], r)
 		}
 	}
@@ -130,7 +133,8 @@ func (p *ingress) addRules(i *networkingv1.Ingress, b *bounds) {
 
 func (p *ingress) addPath(host string, path networkingv1.HTTPIngressPath, b *bounds) {
 	named := cmp.Or(host, "*") + path.Path
-	if !b.paths.takes("spec.rules", named) {
+	taken, closed := b.takesPath("spec.rules", named)
+	if !taken {
 		return
 	}
 	text, match, err := parsePath(path.Path, path.PathType)
@@ -138,7 +142,7 @@ func (p *ingress) addPath(host string, path networkingv1.HTTPIngressPath, b *bou
 		p.problems = append(p.problems, field("spec.rules", named, err.Error(), "the path is not served"))
 		return
 	}
-	r := rule{host: host, path: text, match: match}
+	r := rule{host: host, path: text, match: match, closed: closed}
 	var problem string
 	if r.backend, problem = p.target(&path.Backend); problem != "" {
 		p.problems = append(p.problems, field("spec.rules", r.text(), problem, "the answer is 503"))

@@ -64,9 +64,9 @@ The gateway serves Ingresses of its IngressClass, and those without a class unle
   /a:b is not for /a%3Ab.
 - A backend that is not there answers 503, for its path alone.
 - An Ingress shows the gateway's address while the gateway does something that it says: not of another class, and not while older ones have all its paths.
-- Of an Ingress the gateway takes 1,000 hosts, of its rules and tls together, 2,000 paths, or 16,000 divided by the number of its source ranges if that is
-  less, and 100 Secrets: no Ingress can fill the gateway. What is more is not served, and hosts whose Secret is more get a
-  certificate of our own; an Event says so. Divide such an Ingress. How many Ingresses a namespace may have is for a ResourceQuota to say,
+- Of an Ingress the gateway takes 1,000 hosts, of its rules and tls together, 2,000 paths and 100 Secrets: no Ingress can fill the gateway. What is more
+  is as if it were not there, but hosts whose Secret is more get a certificate of our own, and where paths times source ranges are more than 16,000, the
+  paths that are more let nobody in; an Event says so. Divide such an Ingress. How many Ingresses a namespace may have is for a ResourceQuota to say,
   ` + "`count/ingresses.networking.k8s.io`" + `: each can take some 5 MB of the gateway's configuration.
 - A host of tls without rules has the paths of the rules that answer for it otherwise, and names of more labels than a wildcard's those of the rules without
   a host. Where these paths, times the hosts of the Ingress, are more than 16,000 (long paths and source ranges count more), the host answers 503 and the
