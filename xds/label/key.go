@@ -24,6 +24,14 @@ const (
 
 func (k Kind) String() string { return string(k) }
 
+// withArticle is the kind in a sentence: a Service, an Ingress.
+func (k Kind) withArticle() string {
+	if k != "" && strings.IndexByte("AEIOU", k[0]) >= 0 {
+		return "an " + string(k)
+	}
+	return "a " + string(k)
+}
+
 // portPlaceholder ends the name of a family of keys, one for each port.
 const portPlaceholder = "<port>"
 

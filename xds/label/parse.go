@@ -108,7 +108,7 @@ func (k Key) apply(s *Settings, kind Kind, key, value string, port uint16, portE
 		p.Reason, p.InForce = portErr.Error(), "nothing"
 		return p, false
 	case !k.AppliesTo(kind):
-		p.Reason, p.InForce = fmt.Sprintf("has no meaning on a %s, only on %s", kind, list(k.On, "and")), "nothing"
+		p.Reason, p.InForce = fmt.Sprintf("has no meaning on %s, only on %s", kind.withArticle(), list(k.On, "and")), "nothing"
 		return p, false
 	}
 	note, err := k.set(s, port, value)

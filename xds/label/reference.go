@@ -1,6 +1,7 @@
 package label
 
 import (
+	_ "embed"
 	"fmt"
 	"strings"
 )
@@ -62,6 +63,8 @@ The gateway serves Ingresses of its IngressClass, and those without a class unle
 - A percent sign that encodes nothing, and a Host that is none, get 400. All else is another path: a server to which /ADMIN or /admin;x is /admin
   too, and which is the backend of both, must guard it itself. So is a path in which one of ` + "`! $ & ' ( ) * + , ; = : @ [ ] ? # %`" + ` is encoded: a rule for
   /a:b is not for /a%3Ab.
+- A request that has a header with an underscore in its name is refused, with 400, over HTTP/2 by a reset of the stream: some servers take it for
+  a hyphen, and so for a header that only the gateway may set. Such requests have the flag ` + "`DPE`" + ` in the gateway's log.
 - A backend that is not there answers 503, for its path alone.
 - An Ingress shows the gateway's address while the gateway does something that it says: not of another class, and not while older ones have all its paths.
 - Of an Ingress the gateway takes 1,000 hosts, of its rules and tls together, 2,000 paths and 100 Secrets: no Ingress can fill the gateway. What is more
@@ -76,14 +79,21 @@ The gateway serves Ingresses of its IngressClass, and those without a class unle
 - A certificate that is missing, malformed, of more than 64 KiB with chain and key, not valid now, without its key or not to be used by Envoy (RSA below
   2,048 bits, curves other than P-256, P-384 and P-521, Ed25519, must-staple) is replaced by one of our own, for its hosts alone, and an Event says why.
   Over TLS, a request for a host that is not of the connection's certificate gets 421.
-- Whoever sets an annotation that does not do what it says is told in the terminal, whatever the class of the Ingress; an Event says so where the gateway serves it.
+- Whoever sets an annotation that does not do what it says is told in the terminal, whatever the class of the Ingress; an Event says so where the gateway
+  serves it. A misspelt prefix, such as ` + "`trafic.ingress/ssl-redirect`" + `, and a label set as an annotation are told in the terminal alone.
+- Of one thing about one Ingress there is at most one Event a minute: what it says after a change may be late by that.
 
 `
+
+// migration is what stands here for the annotations of the gateways from which many come.
+//
+//go:embed migration.md
+var migration string
 
 // IngressReference returns what Ingresses mean, with their annotations, as the page that users read, in Markdown.
 func IngressReference() []byte {
 	var b strings.Builder
-	b.WriteString(ingressPreface)
+	b.WriteString(ingressPreface + migration)
 	for _, a := range IngressTable {
 		fmt.Fprintf(&b, "## `%s`\n\n%s\n\n| | |\n|---|---|\n| Value | %s |\n| Without it | %s |\n", a.Name, a.Meaning, a.Expected, a.Default)
 		fmt.Fprintf(&b, "| Example | `kubectl annotate ingress NAME %s=%s` |\n\n", a.Name, a.Example)
