@@ -174,9 +174,10 @@ func unknownAnnotation(key, value string) Problem {
 	return p
 }
 
-// nearestAnnotation returns the known one that an unknown one is likely to stand for, or "".
+// nearestAnnotation returns the known one that an unknown one is likely to stand for, or "": at most a third of what follows the
+// prefix is a slip of the pen.
 func nearestAnnotation(key string) string {
-	best, bestDistance := "", len(key)/3+1
+	best, bestDistance := "", (len(key)-len(IngressPrefix))/3+1
 	for _, a := range IngressTable {
 		if d := distance(key, a.Name); d < bestDistance {
 			best, bestDistance = a.Name, d

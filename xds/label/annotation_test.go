@@ -45,6 +45,7 @@ func TestParseIngress(t *testing.T) {
 		{key: SourceRangesKey, value: "", want: IngressSettings{Restricted: true}, problem: "in force: nobody is let in"},
 		// Each path has all ranges: too many would fill a gateway that others share. An Event has room for the reason, too.
 		{key: SourceRangesKey, value: ranges(65), want: IngressSettings{Restricted: true}, problem: "…\": expected addresses and ranges, at most 64, "},
+		{key: IngressPrefix + "request-timeout", value: "3s", problem: "no such annotation; in force: nothing"},
 		{key: IngressPrefix + "ssl-redirct", value: "false", problem: "no such annotation, did you mean traffic.ingress/ssl-redirect?; in force: nothing"},
 		{key: "nginx.ingress.kubernetes.io/ssl-redirect", value: "false"},
 	}
