@@ -2,6 +2,7 @@ package ingress
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -10,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -61,6 +63,8 @@ type gateway struct {
 	folder string
 	// adjustBootstrap changes the chart's.
 	adjustBootstrap func(string) string
+	// drainSeconds is Envoy's --drain-time-s; 0 for the chart's.
+	drainSeconds int
 	// secure has hostile clients speak TLS.
 	secure bool
 	// complaint is what Envoy may complain of.
@@ -175,7 +179,7 @@ func (g *gateway) startEnvoy(control, ca string) {
 	}
 	g.folder = dir
 	command := exec.Command(binary, "--config-path", g.files(control, ca), "--disable-hot-restart", "--concurrency", "2", "--log-level", "warning",
-		"--drain-time-s", "30", "--file-flush-interval-msec", "10")
+		"--drain-time-s", strconv.Itoa(cmp.Or(g.drainSeconds, 30)), "--file-flush-interval-msec", "10")
 	command.Stdout, command.Stderr, command.SysProcAttr = g.log, g.log, &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	injected.Inside(g.t, g.inside, command.Start)
 	g.envoy = command.Process

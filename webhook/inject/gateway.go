@@ -115,7 +115,12 @@ func edgeLimits() object {
 // edgeRuntime has a connection that sends many requests at once wait for the others after each (CVE-2023-44487). One that
 // cancels more than half of its first 500 within a second each is closed, by Envoy's default.
 func edgeRuntime() object {
-	return object{"layers": list{object{"name": "edge", "static_layer": object{"http.max_requests_per_io_cycle": 1}}}}
+	return object{"layers": list{object{"name": "edge", "static_layer": object{
+		"http.max_requests_per_io_cycle": 1,
+		// While it drains, connections end with an answer. With this Envoy ends by itself, within its drain time, those that are in
+		// use and have no more answers to come: WebSockets.
+		"envoy.reloadable_features.use_connection_event_drain": false,
+	}}}}
 }
 
 // edgeStats is answered whatever the load is: a gateway that refuses requests still has those that it serves, and the
