@@ -2,7 +2,6 @@ package ingress
 
 import (
 	"bytes"
-	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -122,6 +121,7 @@ func TestAnnotations(t *testing.T) {
 	const prefix = "traffic.ingress/"
 	g.apply(strings.Join([]string{
 		annotated(rules("https", 1, "https|P|/|tls"), prefix+"backend-protocol", "https"),
+		annotated(rules("grpcs", 1, "grpcs|P|/|tls"), prefix+"backend-protocol", "grpcs"),
 		annotated(rules("grpc", 1, "grpc|P|/|web"), prefix+"backend-protocol", "grpc"),
 		annotated(rules("small", 1, "small|P|/|web"), prefix+"max-request-body", "1Ki"),
 		annotated(rules("large", 1, "large|P|/|web"), prefix+"max-request-body", "1Gi"),
@@ -130,7 +130,7 @@ func TestAnnotations(t *testing.T) {
 		annotated(rules("nobody", 1, "nobody|P|/|web"), prefix+"allow-source-ranges", "office"),
 	}, "\n---\n"))
 	for _, test := range []struct{ host, want, protocol string }{
-		{"https", "tls", "HTTP/2.0"}, {"grpc", "web", "HTTP/2.0"}, {"inside", "web", "HTTP/1.1"}, {"outside", "403", ""}, {"nobody", "403", ""},
+		{"https", "tls", "HTTP/1.1"}, {"grpcs", "tls", "HTTP/2.0"}, {"grpc", "web", "HTTP/2.0"}, {"inside", "web", "HTTP/1.1"}, {"outside", "403", ""}, {"nobody", "403", ""},
 	} {
 		if a := g.get("http://" + test.host + "/"); a.outcome() != test.want || a.Protocol != test.protocol {
 			t.Errorf("%s: %s over %s, want %s over %s", test.host, a.outcome(), a.Protocol, test.want, test.protocol)
@@ -181,59 +181,14 @@ func TestAnnotations(t *testing.T) {
 	}
 }
 
-// TestWebSocket: a connection that changes its protocol goes through, over TLS too.
-func TestWebSocket(t *testing.T) {
-	t.Parallel()
-	g := start(t)
-	l := g.listen(g.outside, serverAddress+":0")
-	server := &http.Server{ReadHeaderTimeout: patience, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		c, buffered, err := http.NewResponseController(w).Hijack()
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		defer c.Close()
-		fmt.Fprint(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
-		_, _ = io.Copy(c, buffered)
-	})}
-	go func() { _ = server.Serve(l) }()
-	t.Cleanup(func() { server.Close() })
-	g.serviceAt("web", mustPort(t, l))
-	g.certificate("a", "a.example")
-	g.apply(secured(rules("web", 1, "a.example|P|/|web"), "a|a.example"))
-	c, err := g.dial(t.Context(), "127.0.0.1:8443")
-	if err != nil {
-		t.Fatal(err)
-	}
-	secure := tls.Client(c, &tls.Config{InsecureSkipVerify: true, ServerName: "a.example", NextProtos: []string{"http/1.1"}})
-	defer secure.Close()
-	_ = secure.SetDeadline(time.Now().Add(patience))
-	fmt.Fprint(secure, "GET / HTTP/1.1\r\nHost: a.example\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
-	var seen strings.Builder
-	buffer := make([]byte, 4096)
-	for !strings.Contains(seen.String(), "\r\n\r\n") {
-		n, err := secure.Read(buffer)
-		if err != nil {
-			t.Fatalf("%v after %q", err, seen.String())
-		}
-		seen.Write(buffer[:n])
-	}
-	if !strings.HasPrefix(seen.String(), "HTTP/1.1 101 ") {
-		t.Fatalf("answer %q", seen.String())
-	}
-	fmt.Fprint(secure, "ping")
-	if _, err := io.ReadFull(secure, buffer[:4]); err != nil || string(buffer[:4]) != "ping" {
-		t.Errorf("echo %q, %v", buffer[:4], err)
-	}
-}
-
 // TestIdleConnections: the gateway leaves a connection to a server before the server does, however they speak, or a request
 // is lost that is sent in that moment. Gunicorn is the first to close, after two seconds.
 func TestIdleConnections(t *testing.T) {
 	t.Parallel()
 	g := start(t)
-	kept := make(chan time.Duration, 3)
-	for _, protocol := range []string{"http", "http2", "https"} {
+	protocols := []string{"http", "http2", "https", "grpcs"}
+	kept := make(chan time.Duration, len(protocols))
+	for _, protocol := range protocols {
 		var idle atomic.Int64
 		server := httptest.NewUnstartedServer(mirror(protocol))
 		server.Listener = g.listen(g.outside, serverAddress+":0")
@@ -250,7 +205,7 @@ func TestIdleConnections(t *testing.T) {
 				kept <- time.Since(time.Unix(0, idle.Load()))
 			}
 		}
-		if protocol == "https" {
+		if protocol == "https" || protocol == "grpcs" {
 			server.StartTLS()
 		} else {
 			server.Start()
@@ -260,12 +215,12 @@ func TestIdleConnections(t *testing.T) {
 		g.set([]byte(annotated(rules(protocol, 1, protocol+"|P|/|"+protocol), "traffic.ingress/backend-protocol", protocol)))
 	}
 	g.publish()
-	for _, protocol := range []string{"http", "http2", "https"} {
+	for _, protocol := range protocols {
 		if got := g.get("http://" + protocol + "/").outcome(); got != protocol {
 			t.Errorf("%s: %s", protocol, got)
 		}
 	}
-	for range 3 {
+	for range protocols {
 		select {
 		case d := <-kept:
 			if d < time.Second || d > 1900*time.Millisecond {

@@ -2,12 +2,16 @@ package ingress
 
 import (
 	"bufio"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"path/filepath"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -66,6 +70,64 @@ func (w webSocket) say(text string) error {
 		return fmt.Errorf("echo %q: %w", got, err)
 	}
 	return nil
+}
+
+// TestWebSocket: a connection that changes its protocol goes through, whatever the client, the server and the annotations; who is not
+// let in is not by a handshake.
+func TestWebSocket(t *testing.T) {
+	t.Parallel()
+	g := start(t)
+	const prefix = "traffic.ingress/"
+	g.serveWith("web", echo(t))
+	endpoint := httptest.NewUnstartedServer(echo(t))
+	endpoint.EnableHTTP2 = true
+	endpoint.Listener.Close()
+	endpoint.Listener = g.listen(g.outside, serverAddress+":0")
+	endpoint.StartTLS()
+	t.Cleanup(endpoint.Close)
+	g.serviceAt("tls", mustPort(t, endpoint.Listener))
+	g.certificate("a", "a.example")
+	g.apply(strings.Join([]string{
+		secured(rules("web", 1, "a.example|P|/|web"), "a|a.example"),
+		annotated(rules("https", 1, "https|P|/|tls"), prefix+"backend-protocol", "https"),
+		annotated(rules("small", 1, "small|P|/|web"), prefix+"max-request-body", "1Ki"),
+		strings.Replace(annotated(rules("outside", 1, "outside|P|/|web"), prefix+"max-request-body", "1Ki"),
+			"annotations: {", "annotations: {"+prefix+"allow-source-ranges: 192.0.2.0/24, ", 1),
+	}, "\n---\n"))
+	var body atomic.Int64
+	g.serveWith("refuses", func(w http.ResponseWriter, r *http.Request) {
+		n, _ := io.Copy(io.Discard, r.Body)
+		body.Add(n)
+	})
+	g.apply(annotated(rules("refuses", 1, "refuses|P|/|refuses"), prefix+"max-request-body", "1Ki"))
+	dial := func(port string) net.Conn {
+		c, err := g.dial(t.Context(), "127.0.0.1:"+port)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	secure := tls.Client(dial("8443"), &tls.Config{InsecureSkipVerify: true, ServerName: "a.example", NextProtos: []string{"http/1.1"}})
+	for host, c := range map[string]net.Conn{"a.example": secure, "https": dial("8080"), "small": dial("8080")} {
+		w := g.webSocket(c, host)
+		// More than a body may be: it is none.
+		if err := w.say(strings.Repeat("x", 2<<10)); err != nil {
+			t.Errorf("%s: %v", host, err)
+		}
+	}
+	// What only looks like a handshake gets no larger body past the limit.
+	c := dial("8080")
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(patience))
+	fmt.Fprintf(c, "POST / HTTP/1.1\r\nHost: refuses\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nTransfer-Encoding: chunked\r\n\r\n800\r\n%s\r\n0\r\n\r\n",
+		strings.Repeat("x", 2<<10))
+	answer, err := io.ReadAll(c)
+	if n := body.Load(); err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 200 ") || n > 0 {
+		t.Errorf("a server that agrees to nothing gets %d bytes; answer %q, %v", n, answer, err)
+	}
+	if got := g.get("http://outside/", "Connection", "Upgrade", "Upgrade", "websocket").outcome(); got != "403" {
+		t.Errorf("who is not let in gets %s", got)
+	}
 }
 
 // TestWebSocketWhileItDrains: one that is in use goes on for as long as the gateway may take to end. Envoy of its own accord ends

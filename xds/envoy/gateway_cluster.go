@@ -31,7 +31,7 @@ func (g *Gateway) backendCluster(k ingress.BackendKey, p mesh.Port) (*clusterv3.
 	c := g.translator.connection(backendName(k), p)
 	toEndpoints(c, p)
 	c.TypedExtensionProtocolOptions = g.upstream[k.Upstream]
-	if k.Upstream == label.UpstreamHTTPS {
+	if tlsTo(k.Upstream) {
 		config, err := pack(&tlsv3.UpstreamTlsContext{})
 		if err != nil {
 			return nil, err
@@ -43,6 +43,10 @@ func (g *Gateway) backendCluster(k ingress.BackendKey, p mesh.Port) (*clusterv3.
 	return c, nil
 }
 
+// tlsTo tells whether endpoints speak TLS. Its ALPN is that of the one protocol: a server that prefers HTTP/2 would get that, over
+// which there are no WebSockets.
+func tlsTo(u label.Upstream) bool { return u == label.UpstreamHTTPS || u == label.UpstreamGRPCS }
+
 // upstreamIdle is how long a connection to an endpoint is kept without a request, in place of Envoy's hour. A server that
 // closes it first may do so in the moment in which it is used again, and the request is lost: a GET could be tried again, a POST
 // not. So it is less than what servers keep by default: gunicorn 2 s, Node.js, uvicorn and Apache 5 s, others 20 s and more.
@@ -52,25 +56,22 @@ const upstreamIdle = 1500 * time.Millisecond
 
 // gatewayUpstreams says how the gateway speaks to endpoints: whatever its client speaks, a server gets what it knows.
 func gatewayUpstreams() (map[label.Upstream]map[string]*anypb.Any, error) {
-	http1, http2 := &corev3.Http1ProtocolOptions{}, http2Options()
-	explicit := &upstreamsv3.HttpProtocolOptions_ExplicitHttpConfig{
-		ProtocolConfig: &upstreamsv3.HttpProtocolOptions_ExplicitHttpConfig_HttpProtocolOptions{HttpProtocolOptions: http1},
+	http1 := &upstreamsv3.HttpProtocolOptions_ExplicitHttpConfig{
+		ProtocolConfig: &upstreamsv3.HttpProtocolOptions_ExplicitHttpConfig_HttpProtocolOptions{HttpProtocolOptions: &corev3.Http1ProtocolOptions{}},
 	}
-	explicit2 := &upstreamsv3.HttpProtocolOptions_ExplicitHttpConfig{
-		ProtocolConfig: &upstreamsv3.HttpProtocolOptions_ExplicitHttpConfig_Http2ProtocolOptions{Http2ProtocolOptions: http2},
+	http2 := &upstreamsv3.HttpProtocolOptions_ExplicitHttpConfig{
+		ProtocolConfig: &upstreamsv3.HttpProtocolOptions_ExplicitHttpConfig_Http2ProtocolOptions{Http2ProtocolOptions: http2Options()},
 	}
 	packed := map[label.Upstream]map[string]*anypb.Any{}
-	for upstream, o := range map[label.Upstream]*upstreamsv3.HttpProtocolOptions{
-		label.UpstreamHTTP:  {UpstreamProtocolOptions: &upstreamsv3.HttpProtocolOptions_ExplicitHttpConfig_{ExplicitHttpConfig: explicit}},
-		label.UpstreamHTTP2: {UpstreamProtocolOptions: &upstreamsv3.HttpProtocolOptions_ExplicitHttpConfig_{ExplicitHttpConfig: explicit2}},
-		// What the endpoint prefers, by ALPN, under the name that the client asked for.
-		label.UpstreamHTTPS: {
-			UpstreamHttpProtocolOptions: &corev3.UpstreamHttpProtocolOptions{AutoSni: true},
-			UpstreamProtocolOptions: &upstreamsv3.HttpProtocolOptions_AutoConfig{AutoConfig: &upstreamsv3.HttpProtocolOptions_AutoHttpConfig{
-				HttpProtocolOptions: http1, Http2ProtocolOptions: http2,
-			}},
-		},
+	for upstream, explicit := range map[label.Upstream]*upstreamsv3.HttpProtocolOptions_ExplicitHttpConfig{
+		label.UpstreamHTTP: http1, label.UpstreamHTTPS: http1, label.UpstreamHTTP2: http2, label.UpstreamGRPCS: http2,
 	} {
+		o := &upstreamsv3.HttpProtocolOptions{
+			UpstreamProtocolOptions: &upstreamsv3.HttpProtocolOptions_ExplicitHttpConfig_{ExplicitHttpConfig: explicit},
+		}
+		if tlsTo(upstream) {
+			o.UpstreamHttpProtocolOptions = &corev3.UpstreamHttpProtocolOptions{AutoSni: true} // the name that the client asked for
+		}
 		o.CommonHttpProtocolOptions = &corev3.HttpProtocolOptions{IdleTimeout: durationpb.New(upstreamIdle)}
 		config, err := pack(o)
 		if err != nil {

@@ -9,6 +9,7 @@ import (
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	bufferv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/buffer/v3"
 	rbacv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/rbac/v3"
+	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
@@ -33,8 +34,9 @@ func optionFilters(o label.IngressSettings) (map[string]*anypb.Any, error) {
 // writes one may not fill the memory that all share. It is what is kept of any request to try it again.
 const heldBody = keptToRetry
 
-// limitBody makes three routes of one: a request that announces too long a body is refused, one that announces a shorter one
-// is passed on as it comes, and only one that announces none is held until it has ended or is too long.
+// limitBody makes four routes of one: a request that announces too long a body is refused, one that announces a shorter one
+// is passed on as it comes, and only one that announces none is held until it has ended or is too long. A WebSocket's handshake,
+// which is that and does not end, is passed on: Envoy sends nothing after it until the server agreed.
 func limitBody(route *routev3.Route, limit uint32) ([]*routev3.Route, error) {
 	config, err := pack(&bufferv3.BufferPerRoute{Override: &bufferv3.BufferPerRoute_Buffer{
 		Buffer: &bufferv3.Buffer{MaxRequestBytes: wrapperspb.UInt32(min(limit, heldBody))},
@@ -42,15 +44,23 @@ func limitBody(route *routev3.Route, limit uint32) ([]*routev3.Route, error) {
 	if err != nil {
 		return nil, err
 	}
-	refused, streamed := proto.Clone(route).(*routev3.Route), proto.Clone(route).(*routev3.Route)
+	refused, streamed, handshake := proto.Clone(route).(*routev3.Route), proto.Clone(route).(*routev3.Route), proto.Clone(route).(*routev3.Route)
 	refused.Match.Headers = append(refused.Match.Headers, announces(int64(limit)+1, math.MaxInt64))
 	refused.Action, refused.RequestBodyBufferLimit, refused.Tracing = answer(nil, http.StatusRequestEntityTooLarge).Action, nil, nil
 	streamed.Match.Headers = append(streamed.Match.Headers, announces(0, int64(limit)+1))
+	handshake.Match.Headers = append(handshake.Match.Headers, asksForWebSocket())
 	if route.TypedPerFilterConfig == nil {
 		route.TypedPerFilterConfig = map[string]*anypb.Any{}
 	}
 	route.TypedPerFilterConfig[bufferFilter] = config
-	return []*routev3.Route{refused, streamed, route}, nil
+	return []*routev3.Route{refused, streamed, handshake, route}, nil
+}
+
+// asksForWebSocket matches what Envoy takes for a handshake: of all other requests it has removed this header.
+func asksForWebSocket() *routev3.HeaderMatcher {
+	return &routev3.HeaderMatcher{Name: "upgrade", HeaderMatchSpecifier: &routev3.HeaderMatcher_StringMatch{StringMatch: &matcherv3.StringMatcher{
+		MatchPattern: &matcherv3.StringMatcher_Exact{Exact: "websocket"}, IgnoreCase: true,
+	}}}
 }
 
 // announces matches bodies of a length from one to below another. The codecs hold a client to what it announces.

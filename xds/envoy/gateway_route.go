@@ -130,7 +130,7 @@ func answer(guard []*routev3.HeaderMatcher, status uint32) *routev3.Route {
 	}
 }
 
-// routes are those of one rule: its own, three if it limits bodies, and before it those for challenges where it redirects them.
+// routes are those of one rule: its own, four if it limits bodies, and before it those for challenges where it redirects them.
 func (g *Gateway) routes(h *ingress.Host, r ingress.Route, guard []*routev3.HeaderMatcher, kind requestKind) ([]*routev3.Route, error) {
 	forward, err := g.forward(r)
 	if err != nil {

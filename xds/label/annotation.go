@@ -43,10 +43,11 @@ type Upstream uint8
 const (
 	UpstreamHTTP  Upstream = iota + 1 // HTTP/1.1
 	UpstreamHTTP2                     // HTTP/2 without TLS, gRPC
-	UpstreamHTTPS                     // HTTP/2 or HTTP/1.1 over TLS, whatever certificate the endpoint shows
+	UpstreamHTTPS                     // HTTP/1.1 over TLS, whatever certificate the endpoint shows
+	UpstreamGRPCS                     // HTTP/2 over TLS, the same
 )
 
-var upstreamNames = map[Upstream]string{UpstreamHTTP: "http", UpstreamHTTP2: "http2", UpstreamHTTPS: "https"}
+var upstreamNames = map[Upstream]string{UpstreamHTTP: "http", UpstreamHTTP2: "http2", UpstreamHTTPS: "https", UpstreamGRPCS: "grpcs"}
 
 func (u Upstream) String() string { return upstreamNames[u] }
 
@@ -84,8 +85,8 @@ var IngressTable = []IngressAnnotation{
 
 	annotation(IngressAnnotation{
 		Name: UpstreamKey,
-		Meaning: "How the gateway speaks to the endpoints of the Ingress. http is HTTP/1.1; grpc is another word for http2; https takes whatever " +
-			"certificate the endpoint shows.",
+		Meaning: "How the gateway speaks to the endpoints of the Ingress. http is HTTP/1.1, and https the same over TLS; http2, for which grpc is " +
+			"another word, is HTTP/2, and grpcs the same over TLS. TLS takes whatever certificate the endpoint shows. WebSockets want http or https.",
 		Default: "http2 where the Service's " + portPrefix + portPlaceholder + " label says so, otherwise http",
 		Example: "grpc",
 	}, upstream, func(s *IngressSettings, v Upstream) { s.Upstream = v }),

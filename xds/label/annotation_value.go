@@ -9,7 +9,7 @@ import (
 )
 
 var upstream = valueType[Upstream]{
-	expected: "http, http2, grpc or https",
+	expected: "http, https, http2, grpc or grpcs",
 	parse: func(text string) (Upstream, string, error) {
 		switch strings.ToLower(text) {
 		case "http":
@@ -18,6 +18,8 @@ var upstream = valueType[Upstream]{
 			return UpstreamHTTP2, "", nil
 		case "https":
 			return UpstreamHTTPS, "", nil
+		case "grpcs":
+			return UpstreamGRPCS, "", nil
 		}
 		return 0, "", errNotValid
 	},
