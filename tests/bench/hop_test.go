@@ -111,27 +111,8 @@ func (s *sidecar) trimmed(b *testing.B, listener, cluster string) object {
 	if err != nil {
 		b.Fatal(err)
 	}
-	var dump struct{ Configs []object }
-	if err := json.Unmarshal([]byte(got.body), &dump); err != nil {
-		b.Fatal(err)
-	}
-	find := func(list, name string, at ...string) object {
-		for _, config := range dump.Configs {
-			all, _ := config[list].([]any)
-			for _, one := range all {
-				found := one
-				for _, step := range at {
-					found, _ = found.(object)[step]
-				}
-				if o, ok := found.(object); ok && (o["name"] == name || o["cluster_name"] == name) {
-					delete(o, "@type") // which the field says
-					return o
-				}
-			}
-		}
-		b.Fatalf("the dump has no %s %s", list, name)
-		return nil
-	}
+	dump := injected.ParseDump(b, []byte(got.body))
+	find := func(list, name string, at ...string) object { return dump.Find(b, list, name, at...) }
 	c := find("dynamic_active_clusters", cluster, "cluster")
 	c["type"], c["load_assignment"] = "STATIC", object{
 		"cluster_name": cluster, "endpoints": endpointsOf(find("dynamic_endpoint_configs", cluster, "endpoint_config")),
@@ -142,7 +123,7 @@ func (s *sidecar) trimmed(b *testing.B, listener, cluster string) object {
 	manager["route_config"] = find("dynamic_route_configs", cluster, "route_config")
 	delete(manager, "rds")
 
-	bootstrap := dump.Configs[0]["bootstrap"].(object)
+	bootstrap := dump[0]["bootstrap"].(object)
 	delete(bootstrap, "dynamic_resources")
 	delete(bootstrap["node"].(object), "extensions")
 	static := bootstrap["static_resources"].(object)

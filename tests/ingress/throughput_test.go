@@ -116,23 +116,8 @@ func (g *gateway) backend(b *testing.B) {
 func (g *gateway) static(b *testing.B, chain, key []byte) string {
 	b.Helper()
 	const host = loadHost + ".example"
-	dump := g.dump(b)
-	find := func(list, name string, at ...string) object {
-		for _, config := range dump {
-			all, _ := config[list].([]any)
-			for _, found := range all {
-				for _, step := range at {
-					found, _ = found.(object)[step]
-				}
-				if o, ok := found.(object); ok && (o["name"] == name || o["cluster_name"] == name) {
-					delete(o, "@type") // which the field says
-					return o
-				}
-			}
-		}
-		b.Fatalf("the dump has no %s %s", list, name)
-		return nil
-	}
+	dump := injected.ParseDump(b, g.admin("/config_dump?include_eds"))
+	find := func(list, name string, at ...string) object { return dump.Find(b, list, name, at...) }
 	backend := "80|default|web.outbound"
 	cluster := find("dynamic_active_clusters", backend, "cluster")
 	endpoints := find("dynamic_endpoint_configs", backend, "endpoint_config")
@@ -193,13 +178,4 @@ func routesOf(routes object, host string) object {
 		return !slices.Contains(v.(object)["domains"].([]any), any(host))
 	})
 	return routes
-}
-
-func (g *gateway) dump(b *testing.B) []object {
-	b.Helper()
-	var dump struct{ Configs []object }
-	if err := json.Unmarshal(g.admin("/config_dump?include_eds"), &dump); err != nil {
-		b.Fatal(err)
-	}
-	return dump.Configs
 }
