@@ -108,33 +108,27 @@ func gatewayAddress(b *testing.B, client kubernetes.Interface) string {
 	return s.Status.LoadBalancer.Ingress[0].IP
 }
 
-// backend answers as Service web from this machine.
+// healthPath is what the backend answers with 200.
+const healthPath = "/healthz"
+
+// backend makes Service web of traffic-control's status port: who answers does not matter, and it is there.
 func (e *edge) backend(b *testing.B) {
 	b.Helper()
-	way, err := net.Dial("udp", e.address+":80") // sends nothing
-	if err != nil {
-		b.Fatal(err)
+	pods, err := e.client.CoreV1().Pods(system).List(b.Context(), metav1.ListOptions{LabelSelector: "app.kubernetes.io/name=traffic-control"})
+	if err != nil || len(pods.Items) == 0 {
+		b.Fatalf("no pod of traffic-control: %v", err)
 	}
-	own, _, _ := net.SplitHostPort(way.LocalAddr().String())
-	way.Close()
-	l, err := net.Listen("tcp", own+":0")
-	if err != nil {
-		b.Fatal(err)
-	}
-	server := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})}
-	go func() { _ = server.Serve(l) }()
-	b.Cleanup(func() { server.Close() })
 	service := &corev1.Service{
 		ObjectMeta: metav1.ObjectMeta{Name: "web"}, Spec: corev1.ServiceSpec{Ports: []corev1.ServicePort{{Name: "http", Port: 80}}},
 	}
 	if _, err := e.client.CoreV1().Services(e.namespace).Create(b.Context(), service, metav1.CreateOptions{}); err != nil {
 		b.Fatal(err)
 	}
-	name, port := "http", int32(portOf(l))
+	name, port := "http", int32(8080)
 	slice := &discoveryv1.EndpointSlice{
 		ObjectMeta:  metav1.ObjectMeta{Name: "web", Labels: map[string]string{discoveryv1.LabelServiceName: "web"}},
 		AddressType: discoveryv1.AddressTypeIPv4,
-		Endpoints:   []discoveryv1.Endpoint{{Addresses: []string{own}}},
+		Endpoints:   []discoveryv1.Endpoint{{Addresses: []string{pods.Items[0].Status.PodIP}}},
 		Ports:       []discoveryv1.EndpointPort{{Name: &name, Port: &port}},
 	}
 	if _, err := e.client.DiscoveryV1().EndpointSlices(e.namespace).Create(b.Context(), slice, metav1.CreateOptions{}); err != nil {
@@ -217,7 +211,7 @@ func (e *edge) until200(b *testing.B, scheme string, n int) time.Time {
 	var got answer
 	var err error
 	for begin := time.Now(); time.Since(begin) < time.Minute; time.Sleep(time.Millisecond) {
-		if got, err = ask(client, scheme+"://"+hostOf(scheme, n)+"/"); err == nil && got.status == http.StatusOK {
+		if got, err = ask(client, scheme+"://"+hostOf(scheme, n)+healthPath); err == nil && got.status == http.StatusOK {
 			return time.Now()
 		}
 	}
