@@ -27,7 +27,9 @@ func BenchmarkOneMoreIngress(b *testing.B) {
 
 func oneMore(b *testing.B, scheme string) {
 	const hosts = 1000
-	g := start(b)
+	g := newGateway(b)
+	g.flags = []string{"--ignore-unknown-dynamic-fields"} // the chart's
+	g.run()
 	g.service("web")
 	chain, key := injected.Pair(b, time.Hour, "*.example")
 	add := func(n int) { g.addHost(n, scheme == "https", chain, key) }

@@ -65,6 +65,8 @@ type gateway struct {
 	adjustBootstrap func(string) string
 	// drainSeconds is Envoy's --drain-time-s; 0 for the chart's.
 	drainSeconds int
+	// flags are more of Envoy's.
+	flags []string
 	// secure has hostile clients speak TLS.
 	secure bool
 	// complaint is what Envoy may complain of.
@@ -178,8 +180,10 @@ func (g *gateway) startEnvoy(control, ca string) {
 		g.t.Fatal(err)
 	}
 	g.folder = dir
-	command := exec.Command(binary, "--config-path", g.files(control, ca), "--disable-hot-restart", "--concurrency", "2", "--log-level", "warning",
-		"--drain-time-s", strconv.Itoa(cmp.Or(g.drainSeconds, 30)), "--file-flush-interval-msec", "10")
+	command := exec.Command(binary, append([]string{
+		"--config-path", g.files(control, ca), "--disable-hot-restart", "--concurrency", "2", "--log-level", "warning",
+		"--drain-time-s", strconv.Itoa(cmp.Or(g.drainSeconds, 30)), "--file-flush-interval-msec", "10",
+	}, g.flags...)...)
 	command.Stdout, command.Stderr, command.SysProcAttr = g.log, g.log, &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	injected.Inside(g.t, g.inside, command.Start)
 	g.envoy = command.Process

@@ -245,7 +245,7 @@ func (a *application) certificate(c ingress.CertificateChange) {
 		a.asked[domain] = c.Secret
 	}
 	made := &gatewayCertificate{Certificate: c.Certificate}
-	if previous != nil && slices.Equal(previous.Hosts, c.Certificate.Hosts) {
+	if previous != nil {
 		made.chain = previous.chain
 	}
 	a.certificates[c.Secret] = made
@@ -267,7 +267,7 @@ func (a *application) finish() {
 			a.put(tracing.cluster, nil)
 		}
 		a.begin(plainName)
-		a.put(a.plainRoutes(), nil)
+		a.put(a.plainRoutes())
 		a.plainListener()
 	}
 	if a.config.DefaultCertificate != (mesh.Object{}) {

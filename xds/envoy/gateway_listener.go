@@ -55,10 +55,11 @@ func (v *TLSVersion) Set(text string) error {
 
 func (v *TLSVersion) String() string { return string(*v) }
 
-// A gatewayCertificate is a Certificate with the filter chain that was made of it.
+// A gatewayCertificate is a Certificate with what was made of it, once and for all: the fragment of the listener that has its
+// filter chain.
 type gatewayCertificate struct {
 	*ingress.Certificate
-	chain *listenerv3.FilterChain
+	chain []byte
 }
 
 // certificateName names a certificate's Secret resource.
@@ -135,57 +136,84 @@ const connectionManager = "envoy.filters.network.http_connection_manager"
 // right, and a wrong one would only tell that the gateway is here.
 func (a *application) secureListener() {
 	a.begin(secureListenerName)
-	key := Key{resourcev3.ListenerType, secureListenerName}
-	l := &listenerv3.Listener{
-		Name: secureListenerName, Address: a.address(a.config.HTTPSPort), StatPrefix: gatewayStatPrefix,
-		TrafficDirection: corev3.TrafficDirection_INBOUND, ListenerFilters: a.listenerFilters,
-		ListenerFiltersTimeout: durationpb.New(beginTimeout),
-	}
-	chains := map[string]string{}
-	for _, secret := range slices.SortedFunc(maps.Keys(a.certificates), mesh.Object.Compare) {
-		c := a.certificates[secret]
-		if len(c.Hosts) > 0 {
-			l.FilterChains = append(l.FilterChains, a.chain(c))
-			for _, host := range c.Hosts {
-				chains[host] = secureName(certificateName(secret))
-			}
-		}
-		if secret == a.config.DefaultCertificate {
-			l.DefaultFilterChain = a.newChain(certificateName(secret), defaultName)
-		}
-	}
-	var err error
-	if l.FilterChainMatcher, err = serverNames(chains); err != nil {
+	chains, err := a.chains()
+	if err != nil {
 		a.fail(mesh.Object{}, secureListenerName, err)
 		return
 	}
-	if len(l.FilterChains) == 0 && l.DefaultFilterChain == nil {
-		a.remove(key)
+	if len(chains) == 0 {
+		a.remove(Key{resourcev3.ListenerType, secureListenerName})
 		return
 	}
-	a.put(NewResource(mesh.Object{}, secureListenerName, l))
-}
-
-// chain returns the filter chain of a certificate, and sees to its connection manager.
-func (a *application) chain(c *gatewayCertificate) *listenerv3.FilterChain {
-	if c.chain == nil {
-		name := certificateName(c.Secret)
-		c.chain = a.newChain(name, secureName(name))
+	rest, err := a.besideChains()
+	if err != nil {
+		a.fail(mesh.Object{}, secureListenerName, err)
+		return
 	}
-	return c.chain
+	a.put(assembled(mesh.Object{}, secureListenerName, resourcev3.ListenerType, append(chains, rest)), nil)
 }
 
-func (a *application) newChain(certificate, manager string) *listenerv3.FilterChain {
+// besideChains is the fragment of the listener with all else.
+func (a *application) besideChains() ([]byte, error) {
+	chains := map[string]string{}
+	for secret, c := range a.certificates {
+		for _, host := range c.Hosts {
+			chains[host] = secureName(certificateName(secret))
+		}
+	}
+	matcher, err := serverNames(chains)
+	if err != nil {
+		return nil, err
+	}
+	return marshal(&listenerv3.Listener{
+		Name: secureListenerName, Address: a.address(a.config.HTTPSPort), StatPrefix: gatewayStatPrefix,
+		TrafficDirection: corev3.TrafficDirection_INBOUND, ListenerFilters: a.listenerFilters,
+		ListenerFiltersTimeout: durationpb.New(beginTimeout), FilterChainMatcher: matcher,
+	})
+}
+
+// chains are the fragments of the listener that have its filter chains.
+func (a *application) chains() ([][]byte, error) {
+	var fragments [][]byte
+	for _, secret := range slices.SortedFunc(maps.Keys(a.certificates), mesh.Object.Compare) {
+		c, name := a.certificates[secret], certificateName(secret)
+		if len(c.Hosts) > 0 {
+			if c.chain == nil {
+				chain, err := a.chain(name, secureName(name))
+				if err != nil {
+					return nil, err
+				}
+				if c.chain, err = marshal(&listenerv3.Listener{FilterChains: []*listenerv3.FilterChain{chain}}); err != nil {
+					return nil, err
+				}
+			}
+			fragments = append(fragments, c.chain)
+		}
+		if secret == a.config.DefaultCertificate {
+			chain, err := a.chain(name, defaultName)
+			if err != nil {
+				return nil, err
+			}
+			fragment, err := marshal(&listenerv3.Listener{DefaultFilterChain: chain})
+			if err != nil {
+				return nil, err
+			}
+			fragments = append(fragments, fragment)
+		}
+	}
+	return fragments, nil
+}
+
+// chain is the filter chain of a certificate. It sees to the connection manager that the chain names.
+func (a *application) chain(certificate, manager string) (*listenerv3.FilterChain, error) {
 	config, err := pack(a.gatewayManager(manager))
 	if err != nil {
-		a.fail(mesh.Object{}, manager, err)
-		return nil
+		return nil, err
 	}
 	a.put(NewResource(mesh.Object{}, manager, &corev3.TypedExtensionConfig{Name: manager, TypedConfig: config}))
 	context, err := pack(a.tlsContext(certificate))
 	if err != nil {
-		a.fail(mesh.Object{}, manager, err)
-		return nil
+		return nil, err
 	}
 	return &listenerv3.FilterChain{
 		Name: manager,
@@ -196,7 +224,7 @@ func (a *application) newChain(certificate, manager string) *listenerv3.FilterCh
 			Name: "envoy.transport_sockets.tls", ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: context},
 		},
 		TransportSocketConnectTimeout: durationpb.New(handshakeTimeout),
-	}
+	}, nil
 }
 
 // tlsContext leaves to Envoy what nobody decided: TLS 1.2 and up, with ciphers that have forward secrecy and are

@@ -11,15 +11,15 @@ import (
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
-	"google.golang.org/protobuf/proto"
+	resourcev3 "github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/kubernetes-traffic-manager/traffic/xds/ingress"
 	"github.com/kubernetes-traffic-manager/traffic/xds/mesh"
 )
 
-// A gatewayHost is a Host with what was made of it: its virtual host for plain requests, marshalled, so that an edit of one
-// host does not marshal all of them; and that of the default certificate.
+// A gatewayHost is a Host with what was made of it, so that an edit of one host does not marshal all of them: fragments of
+// the RouteConfigurations of plain requests and of the default certificate, with its virtual host.
 type gatewayHost struct {
 	*ingress.Host
 	plain, unnamed []byte
@@ -41,11 +41,16 @@ func (g *Gateway) newHost(h *ingress.Host) (*gatewayHost, error) {
 	return made, err
 }
 
-// misdirected marshals a virtual host for what belongs to another certificate's connections (RFC 9110, section 7.4).
+// misdirected is for what belongs to another certificate's connections (RFC 9110, section 7.4).
 func misdirected(domain string) ([]byte, error) {
-	return proto.MarshalOptions{Deterministic: true}.Marshal(&routev3.VirtualHost{
+	return virtualHostFragment(&routev3.VirtualHost{
 		Name: domain, Domains: []string{domain}, Routes: []*routev3.Route{answer(nil, http.StatusMisdirectedRequest)},
 	})
+}
+
+// virtualHostFragment is of the RouteConfiguration that has the virtual host.
+func virtualHostFragment(v *routev3.VirtualHost) ([]byte, error) {
+	return marshal(&routev3.RouteConfiguration{VirtualHosts: []*routev3.VirtualHost{v}})
 }
 
 // domain is how Envoy names a host.
@@ -64,7 +69,7 @@ const (
 	secureRequest requestKind = true
 )
 
-// virtualHost marshals what a host answers.
+// virtualHost is what a host answers.
 func (g *Gateway) virtualHost(h *ingress.Host, kind requestKind) ([]byte, error) {
 	domain := domain(h.Name)
 	v := &routev3.VirtualHost{Name: domain, Domains: []string{domain}}
@@ -84,10 +89,11 @@ func (g *Gateway) virtualHost(h *ingress.Host, kind requestKind) ([]byte, error)
 			return nil, err
 		}
 	}
-	if err := v.ValidateAll(); err != nil {
+	fragment, err := virtualHostFragment(v)
+	if err != nil {
 		return nil, fmt.Errorf("virtual host %s: %w", domain, err)
 	}
-	return proto.MarshalOptions{Deterministic: true}.Marshal(v)
+	return fragment, nil
 }
 
 // addDeeper answers for the names that Envoy's wildcard is for, too, and Kubernetes' is not.
@@ -240,13 +246,22 @@ func (g *Gateway) forward(r ingress.Route) (*routev3.Route, error) {
 	return route, nil
 }
 
-// plainRoutes is the RouteConfiguration of plain requests, put together from its virtual hosts.
-func (g *Gateway) plainRoutes() Resource {
-	c := newRouteConfiguration(plainName)
+// gatewayRoutes is a RouteConfiguration of the fragments that have its virtual hosts.
+func gatewayRoutes(owner mesh.Object, name string, fragments [][]byte) (Resource, error) {
+	first, err := marshal(&routev3.RouteConfiguration{
+		Name:                     name,
+		IgnorePortInHostMatching: true, // a client that came to another port names it in its Host
+	})
+	return assembled(owner, name, resourcev3.RouteType, append([][]byte{first}, fragments...)), err
+}
+
+// plainRoutes is the RouteConfiguration of plain requests.
+func (g *Gateway) plainRoutes() (Resource, error) {
+	var fragments [][]byte
 	for _, name := range slices.Sorted(maps.Keys(g.hosts)) {
-		c.add(g.hosts[name].plain)
+		fragments = append(fragments, g.hosts[name].plain)
 	}
-	return c.resource(mesh.Object{})
+	return gatewayRoutes(mesh.Object{}, plainName, fragments)
 }
 
 // defaultRoutes is that of the default certificate: of hosts without their own.
@@ -254,11 +269,11 @@ func (a *application) defaultRoutes() {
 	if !a.plainDirty && len(a.certificatesDirty) == 0 {
 		return
 	}
-	c := newRouteConfiguration(defaultName)
+	var fragments [][]byte
 	for _, name := range slices.Sorted(maps.Keys(a.hosts)) {
-		c.add(a.hosts[name].unnamed)
+		fragments = append(fragments, a.hosts[name].unnamed)
 	}
-	a.put(c.resource(mesh.Object{}), nil)
+	a.put(gatewayRoutes(mesh.Object{}, defaultName, fragments))
 }
 
 // secureRoutes is the RouteConfiguration of a certificate. Whatever else a connection is asked for is misdirected, known or
@@ -270,24 +285,23 @@ func (a *application) secureRoutes(secret mesh.Object) {
 	}
 	a.begin("routes of " + certificateName(secret))
 	name := secureName(certificateName(secret))
-	c := newRouteConfiguration(name)
+	var fragments [][]byte
 	for _, domain := range certificate.Domains {
 		host := &ingress.Host{Name: domain}
 		if h := a.hosts[domain]; h != nil {
 			host = h.Host
 		}
-		text, err := a.virtualHost(host, secureRequest)
+		fragment, err := a.virtualHost(host, secureRequest)
 		if err != nil {
 			a.fail(secret, domain, err)
 			return
 		}
-		c.add(text)
+		fragments = append(fragments, fragment)
 	}
-	text, err := misdirected("*")
+	rest, err := misdirected("*")
 	if err != nil {
 		a.fail(secret, name, err)
 		return
 	}
-	c.add(text)
-	a.put(c.resource(secret), nil)
+	a.put(gatewayRoutes(secret, name, append(fragments, rest)))
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"slices"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
@@ -47,20 +48,28 @@ type validator interface{ ValidateAll() error }
 
 // NewResource validates and marshals a message. The error names the resource and its owner.
 func NewResource(owner mesh.Object, name string, message proto.Message) (Resource, error) {
-	if v, ok := message.(validator); ok {
-		if err := v.ValidateAll(); err != nil {
-			return Resource{}, fmt.Errorf("resource %s of %s: %w", name, owner, err)
-		}
-	}
-	value, err := proto.MarshalOptions{Deterministic: true}.Marshal(message)
+	value, err := marshal(message)
 	if err != nil {
 		return Resource{}, fmt.Errorf("resource %s of %s: %w", name, owner, err)
 	}
-	return marshalled(owner, name, "type.googleapis.com/"+string(message.ProtoReflect().Descriptor().FullName()), value), nil
+	return assembled(owner, name, "type.googleapis.com/"+string(message.ProtoReflect().Descriptor().FullName()), [][]byte{value}), nil
 }
 
-// marshalled is the resource of a message that is valid and marshalled already.
-func marshalled(owner mesh.Object, name, typeURL string, value []byte) Resource {
+// marshal validates a message, or a fragment of one, and returns the same bytes for the same content.
+func marshal(message proto.Message) ([]byte, error) {
+	if v, ok := message.(validator); ok {
+		if err := v.ValidateAll(); err != nil {
+			return nil, err
+		}
+	}
+	return proto.MarshalOptions{Deterministic: true}.Marshal(message)
+}
+
+// assembled is the resource of fragments: a message, each with some of its fields. Bytes of one type that follow each other
+// are one message with all that they have (protobuf.dev/programming-guides/encoding, "Last One Wins"), so that of a large one
+// only what changed is made anew.
+func assembled(owner mesh.Object, name, typeURL string, fragments [][]byte) Resource {
+	value := slices.Concat(fragments...)
 	return Resource{
 		Key:     Key{Type: typeURL, Name: name},
 		Version: version(value),
