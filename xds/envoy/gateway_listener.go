@@ -176,21 +176,14 @@ func (a *application) besideChains() ([]byte, error) {
 func (a *application) chains() ([][]byte, error) {
 	var fragments [][]byte
 	for _, secret := range slices.SortedFunc(maps.Keys(a.certificates), mesh.Object.Compare) {
-		c, name := a.certificates[secret], certificateName(secret)
-		if len(c.Hosts) > 0 {
-			if c.chain == nil {
-				chain, err := a.chain(name, secureName(name))
-				if err != nil {
-					return nil, err
-				}
-				if c.chain, err = marshal(&listenerv3.Listener{FilterChains: []*listenerv3.FilterChain{chain}}); err != nil {
-					return nil, err
-				}
+		if c := a.certificates[secret]; len(c.Hosts) > 0 {
+			if err := a.makeChain(c); err != nil {
+				return nil, err
 			}
 			fragments = append(fragments, c.chain)
 		}
 		if secret == a.config.DefaultCertificate {
-			chain, err := a.chain(name, defaultName)
+			chain, err := a.chain(certificateName(secret), defaultName)
 			if err != nil {
 				return nil, err
 			}
@@ -202,6 +195,20 @@ func (a *application) chains() ([][]byte, error) {
 		}
 	}
 	return fragments, nil
+}
+
+// makeChain makes the fragment of a certificate, if there is none yet.
+func (a *application) makeChain(c *gatewayCertificate) error {
+	if c.chain != nil {
+		return nil
+	}
+	name := certificateName(c.Secret)
+	chain, err := a.chain(name, secureName(name))
+	if err != nil {
+		return err
+	}
+	c.chain, err = marshal(&listenerv3.Listener{FilterChains: []*listenerv3.FilterChain{chain}})
+	return err
 }
 
 // chain is the filter chain of a certificate. It sees to the connection manager that the chain names.
