@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -53,6 +54,14 @@ func features(t *testing.T, c *cluster.Cluster) {
 	})
 	t.Run("a pod reaches itself through its Service", func(t *testing.T) {
 		want(t, run(t, c.Kubectl(ctx, "exec", web, "--", "curl", "-sS", "--max-time", "5", "http://web")), web)
+	})
+	t.Run("user namespaces mount a proc of their own", func(t *testing.T) {
+		root, err := c.Root()
+		must(t, err)
+		process := filepath.Dir(root) + "/ns/"
+		// As a runtime does for a pod with hostUsers: false.
+		run(t, exec.CommandContext(ctx, "nsenter", "--mount="+process+"mnt", "--pid="+process+"pid",
+			"unshare", "--user", "--map-root-user", "--mount", "--pid", "--fork", "mount", "-t", "proc", "proc", "/mnt"))
 	})
 	t.Run("logs", func(t *testing.T) { want(t, run(t, c.Kubectl(ctx, "logs", web)), "serving") })
 	t.Run("port-forward", func(t *testing.T) { want(t, get(t, "http://"+forward(t, c, web)), web) })

@@ -48,6 +48,9 @@ func mountAll(p *plan.Plan) error {
 	if err := unix.Mount("tmpfs", "/run", "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=755"); err != nil {
 		return fmt.Errorf("mount /run: %w", err)
 	}
+	if err := mountWholeProc(); err != nil {
+		return err
+	}
 	for _, dir := range bound {
 		if err := bind(p.Dir("data", filepath.Base(dir)), dir); err != nil {
 			return err
@@ -59,6 +62,20 @@ func mountAll(p *plan.Plan) error {
 	// The kubelet and the container runtime pass mounts on to pods.
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SHARED, ""); err != nil {
 		return fmt.Errorf("make the mounts shared inside the node: %w", err)
+	}
+	return nil
+}
+
+// mountWholeProc mounts a /proc that nothing covers: the kernel lets a user
+// namespace, as that of a pod with hostUsers: false, mount one only where it could see
+// all of one before. The node's own has pretended settings in it.
+func mountWholeProc() error {
+	const dir = "/run/proc"
+	if err := os.Mkdir(dir, 0o555); err != nil {
+		return fmt.Errorf("mount %s: %w", dir, err)
+	}
+	if err := unix.Mount("proc", dir, "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
+		return fmt.Errorf("mount %s: %w", dir, err)
 	}
 	return nil
 }
