@@ -54,6 +54,7 @@ type Agent struct {
 	events    events.EventBroadcaster
 	installer *installer
 	repairer  *repairer
+	addOns    addOnReader
 	reporter  reporter
 	metrics   *metrics
 	health    health
@@ -76,6 +77,7 @@ func New(c Config, client kubernetes.Interface, log *slog.Logger) *Agent {
 	}}
 	a := newAgent(c, client, log, host.In, host.Resolve)
 	a.repairer.removeOthers = host.RemoveOthers
+	a.addOns.get = getFrom(client)
 	a.reports = plugin.ReportSocket
 	return a
 }
@@ -92,6 +94,7 @@ func newAgent(c Config, client kubernetes.Interface, log *slog.Logger, in inFunc
 		events:   broadcaster,
 		reporter: tell,
 		metrics:  m,
+		addOns:   addOnReader{confDir: c.ConfDir, ciliumNamespace: c.CiliumNamespace},
 		health:   health{ready: errors.New("starting")},
 		wake:     make(chan struct{}, 1),
 		now:      time.Now,
@@ -140,6 +143,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	g.Go(func() error { a.pods.RunWithContext(ctx); return nil })
 	g.Go(func() error { a.awaitPods(ctx); return nil })
 	g.Go(func() error { a.watchReports(ctx); return nil })
+	g.Go(func() error { a.watchAddOn(ctx); return nil })
 	g.Go(func() error { a.awaitDaemonSet(ctx); return nil })
 	g.Go(func() error { return a.events.StartRecordingToSinkWithContext(ctx) })
 	g.Go(func() error {

@@ -35,7 +35,10 @@ type Config struct {
 	VerifyInterval time.Duration // between two looks at every injected pod; more than 0
 	UninstallWait  time.Duration // between removing the entry and the binary; 0 or more
 	// Service is the cluster IP and port of a Service, to find out what becomes of connections to it; not valid for none.
-	Service    netip.AddrPort
+	Service netip.AddrPort
+	// CiliumNamespace is where Cilium's ConfigMap is; empty for not to read it.
+	CiliumNamespace string
+
 	Listen     string // address of health, readiness and metrics
 	LogLevel   slog.Level
 	Kubeconfig string // empty inside a cluster
@@ -60,6 +63,7 @@ func ParseFlags(args []string, usage io.Writer) (Config, error) {
 	f.DurationVar(&c.VerifyInterval, "verify-interval", time.Minute, "time between two looks at every injected pod")
 	f.DurationVar(&c.UninstallWait, "uninstall-wait", 5*time.Second, "time between removing the conflist entry and the binary")
 	f.TextVar(&c.Service, "service", kubernetesAPI(), "cluster IP and port of a Service, to find out what becomes of connections to it; empty for none")
+	f.StringVar(&c.CiliumNamespace, "cilium-namespace", "kube-system", "namespace of Cilium's ConfigMap cilium-config, read on nodes with Cilium; empty for not to")
 	f.StringVar(&c.Listen, "listen", ":18001", "address of /healthz, /readyz and /metrics")
 	f.TextVar(&c.LogLevel, "log-level", slog.LevelInfo, "debug, info, warn or error")
 	f.StringVar(&c.Kubeconfig, "kubeconfig", "", "kubeconfig file; empty inside a cluster")

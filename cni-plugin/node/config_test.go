@@ -22,7 +22,7 @@ func TestFlagDefaults(t *testing.T) {
 	c.Plugin = ""
 	want := Config{
 		NodeName: "n1", ConfDir: "/etc/cni/net.d", BinDir: "/opt/cni/bin", CacheDir: "/var/lib/cni", NetnsDir: "/run/netns",
-		Backend: "auto", VerifyInterval: time.Minute, UninstallWait: 5 * time.Second, Listen: ":18001", LogLevel: slog.LevelInfo,
+		Backend: "auto", VerifyInterval: time.Minute, UninstallWait: 5 * time.Second, Listen: ":18001", LogLevel: slog.LevelInfo, CiliumNamespace: "kube-system",
 	}
 	want.DaemonSet.Namespace, want.DaemonSet.Name = "traffic-system", "traffic-node"
 	if c != want {

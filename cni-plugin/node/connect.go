@@ -11,6 +11,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"github.com/containernetworking/plugins/pkg/ns"
 	"golang.org/x/sys/unix"
@@ -23,54 +24,89 @@ import (
 //
 // It looks at what happens and not at which programs there are, because Cilium
 // attaches the same ones when it leaves pods alone. It sees what is done to the one
-// address that it asks for, of one family, in one injected pod of this node.
+// address that it asks for, of one family, in one injected pod of this node. Where
+// there is none, or it cannot see, the add-on's configuration counts.
 type connectProbe struct {
 	service netip.AddrPort // of the Kubernetes API; not valid for no probe
 	// target is connectTarget.
 	target func(netns ns.NetNS, dialled netip.AddrPort) (netip.AddrPort, error)
+	addOn  atomic.Pointer[addOn] // nil until it is known
 	node   *corev1.ObjectReference
 	reporter
 	metrics *metrics
 	log     *slog.Logger
 
-	due       bool   // before the next pod is left
-	said      string // last
-	rewritten bool   // is what was said
+	due     bool           // before the next pod is left
+	reached netip.AddrPort // by the last look, which failed with err
+	err     error
+	said    conclusion // last
 }
 
-// look says what became different since the last look.
+// conclusion is what was found out.
+type conclusion struct {
+	text      string
+	rewritten bool
+	by        addOn // as far as it is known
+}
+
+// look asks in one pod, when it is due.
 func (p *connectProbe) look(netns ns.NetNS) {
 	if !p.due || !p.service.IsValid() {
 		return
 	}
 	p.due = false
-	target, err := p.target(netns, p.service)
-	before, wasRewritten := p.said, p.rewritten
-	p.rewritten = err == nil && target != p.service
-	switch {
-	case err != nil:
-		p.said = fmt.Sprintf("cannot tell whether connections are balanced when they are made: %v", err)
-	case p.rewritten:
-		p.said = fmt.Sprintf("a pod that connects to the cluster IP %s is sent to %s before its connection can be redirected: labels of Services do not act. "+
-			"The network add-on must leave pods to the redirect: Cilium does with socketLB.hostNamespaceOnly=true, "+
-			"Calico with bpfConnectTimeLoadBalancing: Disabled and bpfHostNetworkedNATWithoutCTLB: Enabled in its FelixConfiguration", p.service, target)
-	default:
-		p.said = ""
+	p.reached, p.err = p.target(netns, p.service)
+}
+
+// conclude says what became different since the last pass.
+func (p *connectProbe) conclude() {
+	by := addOn{}
+	if known := p.addOn.Load(); known != nil {
+		by = *known
 	}
+	seen := !p.due && p.err == nil && p.reached.IsValid()
+	before, now := p.said, conclusion{by: by}
+	switch {
+	case seen && p.reached != p.service:
+		now.rewritten = true
+		now.text = fmt.Sprintf("a pod that connects to the cluster IP %s is sent to %s before its connection can be redirected: labels of Services do not act. %s",
+			p.service, p.reached, by.advice())
+	case !seen && by.has != "":
+		now.rewritten = true
+		now.text = "pods that connect to cluster IPs are sent elsewhere before their connections can be redirected: labels of Services do not act. " + by.advice()
+	case p.err != nil:
+		now.text = fmt.Sprintf("cannot tell whether connections are balanced when they are made: %v", p.err)
+	case !seen && by.name == "" && before.by.name == "":
+		return // nobody knows more than before
+	}
+	p.said = now
 	p.metrics.rewritten.Set(0)
-	if p.rewritten {
+	if now.rewritten {
 		p.metrics.rewritten.Set(1)
 	}
 	switch {
-	case p.said == before, p.rewritten && wasRewritten: // perhaps to another endpoint
-	case p.rewritten:
-		p.log.Warn(p.said)
-		p.event(p.node, corev1.EventTypeWarning, reasonBypassed, "Verify", p.said)
-	case err != nil:
-		p.log.Warn(p.said)
+	case now.text == before.text, now.rewritten && before.rewritten && by == before.by: // perhaps to another endpoint
+	case now.rewritten:
+		p.log.Warn(now.text)
+		p.event(p.node, corev1.EventTypeWarning, reasonBypassed, "Verify", now.text)
+	case now.text != "":
+		p.log.Warn(now.text)
 	default:
 		p.log.Info("connections to cluster IPs reach the redirect", "service", p.service)
 	}
+}
+
+// advice says which setting must change.
+func (a addOn) advice() string {
+	if a.has != "" {
+		return fmt.Sprintf("It is %s, whose %s has %s: set %s", a.name, a.where, a.has, a.set)
+	}
+	text := "The network add-on must leave pods to the redirect: Cilium does with socketLB.hostNamespaceOnly=true, " +
+		"Calico with bpfConnectTimeLoadBalancing: Disabled and bpfHostNetworkedNATWithoutCTLB: Enabled in its FelixConfiguration"
+	if a.name != "" {
+		text += fmt.Sprintf("; %s of %s says that it does: have its agents been restarted since?", a.where, a.name)
+	}
+	return text
 }
 
 // connectTarget is where a TCP connection to dialled goes that is made in a network

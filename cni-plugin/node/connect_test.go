@@ -71,6 +71,7 @@ func TestTellsOnce(t *testing.T) {
 		for range 3 {
 			p.due = true
 			p.look(nil)
+			p.conclude()
 		}
 		if lines := strings.Count(log.String(), "level=WARN"); lines != 1 || len(recorder.Events) > 1 {
 			t.Errorf("%s: %d events and these lines:\n%s", name, len(recorder.Events), log.String())

@@ -75,6 +75,7 @@ func (r *repairer) pass(pods []*corev1.Pod, backend string, all bool) error {
 			r.log.Debug("network namespace of an injected pod not found", "namespace", pod.Namespace, "pod", pod.Name)
 		}
 	}
+	r.connect.conclude()
 	r.metrics.injected.Set(float64(injected))
 	r.metrics.unseen.Set(float64(unseen))
 	return errors.Join(errs...)

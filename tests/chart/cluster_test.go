@@ -124,6 +124,7 @@ func TestAPIServerGrantsNoMore(t *testing.T) {
 		{"traffic-node", "patch", "nodes", no},
 		{"traffic-node", "list", "services", no},
 		{"traffic-node", "list", "secrets", no},
+		{"traffic-node", "get", "configmaps", no}, // but for one in kube-system
 		{"traffic-prometheus", "watch", "pods", yes},
 		{"traffic-prometheus", "get", "pods/log", no},
 		{"traffic-prometheus", "list", "nodes", no},

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/kubernetes-traffic-manager/traffic/tests/cluster/node"
 	"github.com/kubernetes-traffic-manager/traffic/tests/cluster/pki"
 )
 
@@ -69,6 +70,32 @@ func (c *Cluster) start(ctx context.Context) error {
 		return err
 	}
 	return c.startNode(ctx)
+}
+
+// Reboot ends everything that runs on the node at once, as a power cut does, and
+// starts the node again with what is on its disks: processes, network namespaces and
+// /run are gone. It returns when the cluster is ready, as Up does.
+func (c *Cluster) Reboot(ctx context.Context) error {
+	unlock, err := c.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	err = c.step(ctx, "reboot the node", func(ctx context.Context) error {
+		if err := c.stopNode(ctx); err != nil {
+			return err
+		}
+		if err := errors.Join(c.unplugCable(), node.RemoveCgroups(c.Plan)); err != nil {
+			return err
+		}
+		return c.startNode(ctx)
+	})
+	if err != nil {
+		return err
+	}
+	return c.complete(ctx)
 }
 
 // complete brings a started node to the state that Up promises.

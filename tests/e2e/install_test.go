@@ -3,15 +3,12 @@ package e2e
 import (
 	"bytes"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
-	"github.com/google/go-cmp/cmp"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -35,7 +32,10 @@ func TestInstallation(t *testing.T) {
 	if err := s.cluster.Zipkin(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	network := s.likeCilium(t)
 	s.install(t, "--set", "zipkin.enabled=true")
+	t.Run("the network add-on is named", func(t *testing.T) { addOnNamed(t, s) })
+	s.notLikeCilium(t, network)
 	s.kubectl(t, "create", "namespace", "shop")
 	s.apply(t, shop)
 	s.kubectl(t, "wait", "-n", "shop", "--for=condition=Ready", "pod", "--all", "--timeout=60s")
@@ -53,6 +53,11 @@ func TestInstallation(t *testing.T) {
 	t.Run("F08 uninstall", func(t *testing.T) { uninstall(t, s, before) })
 	t.Run("F08 what runs goes on", func(t *testing.T) { goesOn(t, s) })
 	t.Run("install again", func(t *testing.T) { installAgain(t, s) })
+	t.Run("reboot", func(t *testing.T) { reboot(t, s, network) })
+	if *slow {
+		t.Run("full node", func(t *testing.T) { fullNode(t, s, network) })
+	}
+	t.Run("rights go first", func(t *testing.T) { rightsFirst(t, s, before) })
 }
 
 func (s *site) install(t *testing.T, more ...string) {
@@ -185,6 +190,12 @@ func rights(t *testing.T, s *site) {
 		{"traffic-node", "list", "", "pods", "", true},
 		{"traffic-node", "get", "apps", "daemonsets/traffic-node", release, true},
 		{"traffic-node", "get", "apps", "daemonsets/other", release, false},
+		{"traffic-node", "get", "", "configmaps/cilium-config", "kube-system", true},
+		{"traffic-node", "get", "", "configmaps/other", "kube-system", false},
+		{"traffic-node", "list", "", "configmaps", "kube-system", false},
+		{"traffic-node", "get", "", "configmaps/cilium-config", "shop", false},
+		{"traffic-node", "get", "crd.projectcalico.org", "felixconfigurations/default", "", true},
+		{"traffic-node", "list", "crd.projectcalico.org", "felixconfigurations", "", false},
 		{"traffic-node", "delete", "", "pods", "shop", false},
 		{"traffic-node", "get", "", "secrets", release, false},
 		{"traffic-node", "*", "*", "*", "", false},
@@ -215,20 +226,7 @@ func rights(t *testing.T, s *site) {
 func uninstall(t *testing.T, s *site, before map[string]string) {
 	done := make(chan error, 1)
 	go func() { done <- s.helmCommand(t, "uninstall", "traffic", "-n", release).Run() }()
-	var diff string
-	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-		now := s.cniFiles(t)
-		named := slices.ContainsFunc(slices.Collect(maps.Values(now)), func(text string) bool { return strings.Contains(text, `"traffic-cni"`) })
-		if _, there := now["opt/cni/bin/traffic-cni"]; named && !there {
-			t.Fatal("the CNI configuration names a plugin that is gone")
-		}
-		if diff = cmp.Diff(before, now); diff == "" {
-			break
-		}
-	}
-	if diff != "" {
-		t.Fatalf("the node's CNI files, before the installation and a minute after the uninstall began (-before +after):\n%s", diff)
-	}
+	s.cleaned(t, before)
 	if err := <-done; err != nil {
 		t.Fatalf("helm uninstall: %v", err)
 	}

@@ -98,15 +98,23 @@ func TestBackendIsChanged(t *testing.T) {
 	}
 }
 
-// startPod does what a kubelet and a container runtime do: the pod is known,
-// and its namespace gets a network by the plugins that are configured now.
+// startPod starts a pod that is injected.
 func (w *world) startPod(c node.Config, client *fake.Clientset, name string, netns ns.NetNS) {
 	w.Helper()
-	value := encode(w, plain)
-	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{
-		Namespace: "shop", Name: name, UID: types.UID("uid-" + name),
-		Annotations: map[string]string{redirect.Annotation: value},
-	}}
+	if err := w.start(c, client, name, netns, encode(w, plain)); err != nil {
+		w.Fatal(err)
+	}
+}
+
+// start does what a kubelet and a container runtime do: the pod is known, and its
+// namespace gets a network by the plugins that are configured now. A pod without a
+// spec is not injected.
+func (w *world) start(c node.Config, client *fake.Clientset, name string, netns ns.NetNS, spec string) error {
+	w.Helper()
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: name, UID: types.UID("uid-" + name), Annotations: map[string]string{}}}
+	if spec != "" {
+		pod.Annotations[redirect.Annotation] = spec
+	}
 	if _, err := client.CoreV1().Pods("shop").Create(context.Background(), pod, metav1.CreateOptions{}); err != nil {
 		w.Fatal(err)
 	}
@@ -122,17 +130,26 @@ func (w *world) startPod(c node.Config, client *fake.Clientset, name string, net
 			w.Error(err)
 		}
 	})
-	list, err := libcni.NetworkConfFromFile(filepath.Join(c.ConfDir, "10-net.conflist"))
+	return addByConfiguration(c, mounted, name, pod.Annotations)
+}
+
+// addByConfiguration has the plugins that a runtime finds configured now make the
+// network of a pod.
+func addByConfiguration(c node.Config, netns, name string, annotations map[string]string) error {
+	files, err := libcni.ConfFiles(c.ConfDir, []string{".conflist"}) // sorted by name
 	if err != nil {
-		w.Fatal(err)
+		return err
 	}
-	if _, err := libcni.NewCNIConfigWithCacheDir([]string{c.BinDir, bin}, c.CacheDir, nil).AddNetworkList(context.Background(), list, &libcni.RuntimeConf{
-		ContainerID: "c-" + name, NetNS: mounted, IfName: "eth0",
-		Args:           [][2]string{{"IgnoreUnknown", "1"}, {"K8S_POD_NAMESPACE", "shop"}, {"K8S_POD_NAME", name}, {"K8S_POD_UID", string(pod.UID)}},
-		CapabilityArgs: map[string]any{plugin.AnnotationsCapability: pod.Annotations},
-	}); err != nil {
-		w.Fatal(err)
+	list, err := libcni.NetworkConfFromFile(files[0])
+	if err != nil {
+		return err
 	}
+	_, err = libcni.NewCNIConfigWithCacheDir([]string{c.BinDir, bin}, c.CacheDir, nil).AddNetworkList(context.Background(), list, &libcni.RuntimeConf{
+		ContainerID: "c-" + name, NetNS: netns, IfName: "eth0",
+		Args:           [][2]string{{"IgnoreUnknown", "1"}, {"K8S_POD_NAMESPACE", "shop"}, {"K8S_POD_NAME", name}, {"K8S_POD_UID", "uid-" + name}},
+		CapabilityArgs: map[string]any{plugin.AnnotationsCapability: annotations},
+	})
+	return err
 }
 
 // serveEnvoy answers on the proxy's port as the sidecar does.
@@ -182,7 +199,8 @@ func (v verifying) line() string {
 	return v.stderr.Text()
 }
 
-func startAgent(t *testing.T, c node.Config, client *fake.Clientset) {
+// startAgent runs an agent until stop or the end of the test.
+func startAgent(t *testing.T, c node.Config, client *fake.Clientset) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	log := slog.New(slog.NewTextHandler(t.Output(), nil))
@@ -192,7 +210,9 @@ func startAgent(t *testing.T, c node.Config, client *fake.Clientset) {
 			t.Error(err)
 		}
 	})
-	t.Cleanup(func() { cancel(); running.Wait() })
+	stop = func() { cancel(); running.Wait() }
+	t.Cleanup(stop)
+	return stop
 }
 
 // awaitEvent waits until the agent has told the object.

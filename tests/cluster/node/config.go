@@ -37,16 +37,11 @@ func writeConfigs(p *plan.Plan) error {
 	if err != nil {
 		return fmt.Errorf("encode kube-proxy's configuration: %w", err)
 	}
-	conflist, err := json.MarshalIndent(conflist(), "", "  ")
-	if err != nil {
-		return fmt.Errorf("encode the pods' network: %w", err)
-	}
 	files := map[string][]byte{
-		p.Dir("config", "containerd.toml"):             containerd,
-		p.Dir("config", "kubelet.yaml"):                kubelet,
-		p.Dir("config", "kube-proxy.yaml"):             proxy,
-		p.Dir("config", "resolv.conf"):                 []byte("nameserver " + plan.DNSv4 + "\n"),
-		filepath.Join(conflistDir, "10-pods.conflist"): conflist,
+		p.Dir("config", "containerd.toml"): containerd,
+		p.Dir("config", "kubelet.yaml"):    kubelet,
+		p.Dir("config", "kube-proxy.yaml"): proxy,
+		p.Dir("config", "resolv.conf"):     []byte("nameserver " + plan.DNSv4 + "\n"),
 	}
 	for path, content := range files {
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -56,7 +51,24 @@ func writeConfigs(p *plan.Plan) error {
 			return fmt.Errorf("write %s: %w", path, err)
 		}
 	}
-	return nil
+	return writeConflist()
+}
+
+// writeConflist configures the pods' network, but for a node that has been started
+// before: what was made of the file since stays, as on any disk.
+func writeConflist() error {
+	path := filepath.Join(conflistDir, "10-pods.conflist")
+	if _, err := os.Stat(path); err == nil {
+		return nil
+	}
+	text, err := json.MarshalIndent(conflist(), "", "  ")
+	if err != nil {
+		return fmt.Errorf("encode the pods' network: %w", err)
+	}
+	if err := os.MkdirAll(conflistDir, 0o755); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return os.WriteFile(path, text, 0o644)
 }
 
 func containerdConfig() object {

@@ -41,6 +41,7 @@ var verbs = map[string]verb{
 	"start":   {"COMPONENT", "start a stopped component and wait until it is ready", onComponent((*cluster.Cluster).Start)},
 	"stop":    {"COMPONENT", "stop a component until it is started again", onComponent((*cluster.Cluster).Stop)},
 	"restart": {"COMPONENT", "stop and start a component and wait until it is ready", onComponent((*cluster.Cluster).Restart)},
+	"reboot":  {"", "end all that runs on the node at once, and start it again with its disks", func(ctx context.Context, c *cluster.Cluster, _ []string) error { return c.Reboot(ctx) }},
 	"collect": {"DIR", "write logs, events and network state to a folder", onComponent((*cluster.Cluster).Collect)},
 
 	"node-init":      {do: nodeInit},

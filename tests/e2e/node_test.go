@@ -1,0 +1,258 @@
+package e2e
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+)
+
+// startPods starts a pair of pods that ask a closed port of the shop without end: NAME-in, which is injected, and NAME-out. They
+// write the answers down: 404 is the sidecar's, and anything else would have gone around it.
+func (s *site) startPods(t *testing.T, names ...string) {
+	t.Helper()
+	address := s.kubectl(t, "get", "service", "-n", "shop", "web", "-o", "jsonpath={.spec.clusterIP}")
+	for _, name := range names {
+		s.apply(t, strings.NewReplacer("NAME", name, "ADDRESS", address).Replace(pair))
+	}
+}
+
+const pair = `
+apiVersion: v1
+kind: Pod
+metadata: {name: NAME-in, namespace: shop, labels: {traffic.envoy.enabled: "true"}}
+spec:
+  terminationGracePeriodSeconds: 0
+  containers:
+  - name: app
+    image: localhost:5000/curl
+    command: [sh, -c, 'while :; do curl -s -m 10 -o /dev/null -w "%{http_code}\n" http://ADDRESS:82/health; sleep 0.1; done']
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: NAME-out, namespace: shop}
+spec:
+  terminationGracePeriodSeconds: 0
+  containers:
+  - name: app
+    image: localhost:5000/curl
+    command: [sh, -c, 'while :; do curl -s -m 10 -o /dev/null -w "%{http_code}\n" http://ADDRESS:82/health; sleep 0.1; done']
+`
+
+// ready waits until the pods are ready in other containers than those that are in before, by pod.
+func (s *site) ready(t *testing.T, before map[string]string, pods ...string) {
+	t.Helper()
+	for _, pod := range pods {
+		eventually(t, pod+" is ready", func() string {
+			ready, id, _ := strings.Cut(s.kubectl(t, "get", "pod", "-n", "shop", pod, "-o",
+				"jsonpath={.status.containerStatuses[0].ready} {.status.containerStatuses[0].containerID}"), " ")
+			if ready != "true" || id == before[pod] {
+				return fmt.Sprintf("%s: ready %s in %q", pod, ready, id)
+			}
+			return pod + " is ready"
+		})
+	}
+}
+
+// containerIDs are the pods' containers app, by pod.
+func (s *site) containerIDs(t *testing.T, pods ...string) map[string]string {
+	t.Helper()
+	ids := map[string]string{}
+	for _, pod := range pods {
+		ids[pod] = s.kubectl(t, "get", "pod", "-n", "shop", pod, "-o", "jsonpath={.status.containerStatuses[0].containerID}")
+	}
+	return ids
+}
+
+// managed checks all that the app of an injected pod got, since its container began, and waits for the first of it.
+func (s *site) managed(t *testing.T, pods ...string) {
+	t.Helper()
+	for _, pod := range pods {
+		var log string
+		eventually(t, "answers", func() string {
+			if log = s.kubectl(t, "logs", "-n", "shop", pod, "-c", "app"); log == "" {
+				return "none"
+			}
+			return "answers"
+		})
+		if others := strings.TrimSpace(strings.ReplaceAll("\n"+log+"\n", "\n404", "")); others != "" {
+			t.Errorf("%s got other answers than those of its Envoy: %q", pod, others)
+		}
+	}
+}
+
+// waits checks that an injected pod waits in traffic-verify, says why, and has run nothing of its own.
+func (s *site) waits(t *testing.T, pod string) {
+	t.Helper()
+	eventually(t, "traffic-verify", func() string {
+		running := s.kubectl(t, "get", "pod", "-n", "shop", pod, "-o", `jsonpath={range .status.initContainerStatuses[?(@.state.running)]}{.name} {end}`)
+		return strings.TrimSpace(strings.ReplaceAll(running, "traffic-envoy", ""))
+	})
+	eventually(t, "it says so", func() string {
+		log := s.kubectl(t, "logs", "-n", "shop", pod, "-c", "traffic-verify")
+		if strings.Contains(log, "the node agent traffic-node repairs pods that started without the redirect") {
+			return "it says so"
+		}
+		return log
+	})
+	if running := s.kubectl(t, "get", "pod", "-n", "shop", pod, "-o", "jsonpath={.status.containerStatuses[0].state.running}"); running != "" {
+		t.Errorf("%s runs before it is redirected: %s", pod, running)
+	}
+}
+
+// agentAway takes the agent from the node without an uninstall, and back.
+func (s *site) agentAway(t *testing.T, away bool) {
+	t.Helper()
+	where := "null"
+	if away {
+		where = `"true"`
+	}
+	s.kubectl(t, "patch", "daemonset", "-n", release, "traffic-node", "-p", `{"spec":{"template":{"spec":{"nodeSelector":{"traffic.test/nowhere":`+where+`}}}}}`)
+	if away {
+		s.kubectl(t, "wait", "-n", release, "--for=delete", "pod", "-l", "app.kubernetes.io/name=traffic-node", "--timeout=180s")
+	}
+}
+
+// reboot cuts the node's power. Its network add-on writes its file anew before anything of ours runs, and the agent comes late;
+// network is that file.
+func reboot(t *testing.T, s *site, network []byte) {
+	s.startPods(t, "boot")
+	s.ready(t, nil, "boot-in", "boot-out")
+	if *slow {
+		s.agentAway(t, true)
+		before := s.containerIDs(t, "boot-in", "boot-out")
+		s.reboot(t)
+		s.ready(t, before, "boot-out", "boot-in") // by the plugin alone
+		s.managed(t, "boot-in")
+		s.agentAway(t, false)
+		s.kubectl(t, "rollout", "status", "-n", release, "daemonset/traffic-node", "--timeout=180s")
+	}
+	s.agentAway(t, true)
+	s.writeConflist(t, network)
+	before := s.containerIDs(t, "boot-in", "boot-out", "client")
+	s.reboot(t)
+	s.ready(t, before, "boot-out")
+	s.waits(t, "boot-in")
+	s.agentAway(t, false)
+	s.ready(t, before, "boot-in", "client")
+	s.managed(t, "boot-in")
+	if events := s.kubectl(t, "get", "events", "-n", "shop", "--field-selector=reason=RedirectFailed"); strings.Contains(events, "RedirectFailed") {
+		t.Errorf("what was left of the boot before is taken for pods: %s", events)
+	}
+	s.kubectl(t, "rollout", "status", "-n", release, "daemonset/traffic-node", "--timeout=180s")
+	s.kubectl(t, "rollout", "status", "-n", release, "deployment/traffic-webhook", "--timeout=180s")
+}
+
+func (s *site) reboot(t *testing.T) {
+	t.Helper()
+	if err := s.cluster.Reboot(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var err error
+	if s.node, err = s.cluster.Root(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// fullNode has the node's CNI folders on a disk that is full when its network add-on writes its file anew.
+func fullNode(t *testing.T, s *site, network []byte) {
+	s.agentAway(t, true)
+	s.onNode(t, `mount -t tmpfs -o size=64m tmpfs /mnt
+		for dir in etc/cni/net.d opt/cni/bin; do
+			mkdir -p /mnt/$dir
+			cp -a /$dir/. /mnt/$dir
+			mount --bind /mnt/$dir /$dir
+		done`)
+	if err := s.cluster.Restart(t.Context(), "containerd"); err != nil { // which watches the folder
+		t.Fatal(err)
+	}
+	s.writeConflist(t, network)
+	filler := filepath.Join(s.node, "mnt/filler")
+	file, err := os.Create(filler)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for page := make([]byte, os.Getpagesize()); err == nil; {
+		_, err = file.Write(page)
+	}
+	if closed := file.Close(); closed != nil || !errors.Is(err, unix.ENOSPC) {
+		t.Fatalf("the disk is not full: %v, %v", err, closed)
+	}
+	s.agentAway(t, false)
+	eventually(t, "no space left on device", func() string {
+		log := s.kubectl(t, "logs", "-n", release, "-l", "app.kubernetes.io/name=traffic-node", "--ignore-errors", "--tail=-1")
+		return regexp.MustCompile("no space left on device|$").FindString(log)
+	})
+	s.startPods(t, "full")
+	s.ready(t, nil, "full-out", "full-in")
+	s.managed(t, "full-in")
+	if events := s.kubectl(t, "get", "events", "-n", "shop", "--field-selector=involvedObject.name=full-in"); !strings.Contains(events, "RedirectRepaired") {
+		t.Errorf("the plugin redirected it, whose entry has no room: %s", events)
+	}
+	if unready := s.kubectl(t, "get", "daemonset", "-n", release, "traffic-node", "-o", "jsonpath={.status.numberUnavailable}"); unready != "1" {
+		t.Errorf("%q agents say that they cannot do their work", unready)
+	}
+	if err := os.Remove(filler); err != nil {
+		t.Fatal(err)
+	}
+	s.kubectl(t, "rollout", "status", "-n", release, "daemonset/traffic-node", "--timeout=180s")
+	for name, text := range s.cniFiles(t) {
+		if strings.HasSuffix(name, ".tmp") || strings.HasSuffix(name, ".conflist") && !strings.Contains(text, `"traffic-cni"`) {
+			t.Errorf("once there is room, %s is %q", name, text)
+		}
+	}
+}
+
+// onNode runs a script of the shell among the node's files.
+func (s *site) onNode(t *testing.T, script string) {
+	t.Helper()
+	output(t, exec.CommandContext(t.Context(), "nsenter", "--mount="+filepath.Join(filepath.Dir(s.node), "ns/mnt"), "sh", "-ec", script))
+}
+
+// rightsFirst takes the agent's rights away before the agent, as an uninstall by hand may.
+func rightsFirst(t *testing.T, s *site, before map[string]string) {
+	s.kubectl(t, "delete", "clusterrolebinding", "traffic-node")
+	s.kubectl(t, "delete", "-n", release, "rolebinding/traffic-node", "serviceaccount/traffic-node")
+	s.startPods(t, "norights")
+	s.ready(t, nil, "norights-in", "norights-out")
+	s.managed(t, "norights-in")
+	s.kubectl(t, "delete", "daemonset", "-n", release, "traffic-node", "--wait=false")
+	s.cleaned(t, before)
+	s.startPods(t, "noagent")
+	s.waits(t, "noagent-in")
+	s.ready(t, nil, "noagent-out")
+	s.managed(t, "norights-in")
+}
+
+// cleaned waits until the node's CNI files are what they were before, and sees to it that they never name a plugin that is gone.
+func (s *site) cleaned(t *testing.T, before map[string]string) {
+	t.Helper()
+	var diff string
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		now := s.cniFiles(t)
+		if _, there := now["opt/cni/bin/traffic-cni"]; !there && names(now, `"traffic-cni"`) {
+			t.Fatal("the CNI configuration names a plugin that is gone")
+		}
+		if diff = cmp.Diff(before, now); diff == "" {
+			return
+		}
+	}
+	t.Fatalf("the node's CNI files, before the installation and a minute after the uninstall began (-before +after):\n%s", diff)
+}
+
+func names(files map[string]string, what string) bool {
+	for _, text := range files {
+		if strings.Contains(text, what) {
+			return true
+		}
+	}
+	return false
+}
