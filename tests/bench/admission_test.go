@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -26,37 +27,47 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	quantity "k8s.io/apimachinery/pkg/api/resource"
 
+	"github.com/kubernetes-traffic-manager/traffic/tests/figures"
 	"github.com/kubernetes-traffic-manager/traffic/tests/injected"
 	"github.com/kubernetes-traffic-manager/traffic/webhook/admit"
 	"github.com/kubernetes-traffic-manager/traffic/webhook/inject"
 )
 
 // BenchmarkAdmission prints what an injection costs, as the API server sees it: on a connection that stays, over TLS and HTTP/1.1,
-// from the first byte of a review to the last of its answer. The allocations are those of server and client, who shares the
-// process and the cores, and allocates next to nothing. Each round's last patch is applied and looked at, outside the clock.
+// which is what it asks for, from the first byte of a review to the last of its answer. Client and server are one process on the
+// same cores: what the client, TLS and HTTP take of it is printed too, as a handler that answers the same bytes without a look.
+// Every answer is compared with the first of its round, whose patch is applied and looked at, outside the clock.
 func BenchmarkAdmission(b *testing.B) {
+	f := figures.New()
 	realistic, err := os.ReadFile("../../webhook/admit/testdata/realistic-pod.json")
 	if err != nil {
 		b.Fatal(err)
 	}
-	api := dialWebhook(b)
-	f := newFigures()
-	for _, limit := range []struct {
-		name   string
-		ms, kB float64
-	}{{"realistic pod", 0.15, 60}, {"2,000 env", 2, 0}} {
-		f.goal(limit.name+" p50 ms", limit.ms)
-		if limit.kB > 0 {
-			f.goal(limit.name+" kB", limit.kB)
+	pods := []struct {
+		name    string
+		pod     []byte
+		reviews int // in each round
+		ms, kB  float64
+	}{{"realistic pod", realistic, 5000, 0.15, 60}, {"2,000 env", podWithVariables(2000), 500, 2, 0}}
+	for _, p := range pods {
+		f.Goal(p.name+" p50 ms", p.ms)
+		if p.kB > 0 {
+			f.Goal(p.name+" kB", p.kB)
 		}
 	}
+	bare := &known{}
+	api, alone := dial(b, func(ca *x509.Certificate) http.Handler { return webhook(b, ca) }), dial(b, func(*x509.Certificate) http.Handler { return bare })
 	for b.Loop() {
-		for range *rounds {
-			api.round(b, f, "realistic pod", realistic, 5000)
-			api.round(b, f, "2,000 env", podWithVariables(2000), 500)
+		for range *figures.Rounds {
+			for _, p := range pods {
+				request := reviewOf(b, p.pod)
+				bare.answer = api.round(b, f, p.name, request, p.reviews)
+				isInjected(b, p.pod, bare.answer)
+				alone.round(b, f, p.name+", without the handler", request, p.reviews)
+			}
 		}
 	}
-	f.report(b)
+	f.Print(b)
 }
 
 // podWithVariables has that many variables of the usual length.
@@ -78,23 +89,38 @@ type apiServer struct {
 	body   bytes.Buffer
 }
 
-// dialWebhook serves reviews with the chart's defaults until the benchmark ends, and connects to it.
-func dialWebhook(b *testing.B) *apiServer {
+// webhook is the handler with the chart's defaults.
+func webhook(b *testing.B, ca *x509.Certificate) http.Handler {
+	injector, err := inject.New(chartDefaults(ca))
+	if err != nil {
+		b.Fatal(err)
+	}
+	return admit.New(admit.Config{
+		Injector: func() *inject.Injector { return injector }, CopyWorkloadLabel: true, Log: nowhereLogged, Metrics: prometheus.NewRegistry(),
+	})
+}
+
+var nowhereLogged = slog.New(slog.NewJSONHandler(io.Discard, nil))
+
+// A known answer is given to every review that was read.
+type known struct{ answer []byte }
+
+func (k *known) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	_, _ = io.Copy(io.Discard, r.Body)
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", strconv.Itoa(len(k.answer)))
+	_, _ = w.Write(k.answer)
+}
+
+// dial serves a handler as the webhook does, until the benchmark ends, and connects to it.
+func dial(b *testing.B, handler func(*x509.Certificate) http.Handler) *apiServer {
 	dir := b.TempDir()
 	ca := injected.Certificate(b, dir)
 	certificate, err := tls.LoadX509KeyPair(filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key"))
 	if err != nil {
 		b.Fatal(err)
 	}
-	injector, err := inject.New(chartDefaults(ca))
-	if err != nil {
-		b.Fatal(err)
-	}
-	log := slog.New(slog.NewJSONHandler(io.Discard, nil))
-	handler := admit.New(admit.Config{
-		Injector: func() *inject.Injector { return injector }, CopyWorkloadLabel: true, Log: log, Metrics: prometheus.NewRegistry(),
-	})
-	server := admit.NewServer(handler, func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &certificate, nil }, log)
+	server := admit.NewServer(handler(ca), func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &certificate, nil }, nowhereLogged)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		b.Fatal(err)
@@ -132,36 +158,45 @@ func chartDefaults(ca *x509.Certificate) inject.Config {
 	}
 }
 
-// round sends a pod that often, after a tenth of it to warm up.
-func (a *apiServer) round(b *testing.B, f *figures, name string, pod []byte, requests int) {
+// reviewOf is the request that asks about a pod.
+func reviewOf(b *testing.B, pod []byte) []byte {
+	b.Helper()
 	review, err := json.Marshal(admissionv1.AdmissionReview{Request: &admissionv1.AdmissionRequest{UID: "42", Operation: admissionv1.Create, Namespace: "shop"}})
 	if err != nil {
 		b.Fatal(err)
 	}
 	review = bytes.Replace(review, []byte(`"object":null`), append([]byte(`"object":`), bytes.TrimSpace(pod)...), 1)
 	review = bytes.Replace(review, []byte(`{"request"`), []byte(`{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request"`), 1)
-	request := fmt.Appendf(nil, "POST %s?timeout=10s HTTP/1.1\r\nHost: traffic-webhook.traffic-system.svc:443\r\nUser-Agent: kube-apiserver-admission\r\n"+
-		"Accept: application/json, */*\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", admit.InjectPath, len(review), review)
+	return fmt.Appendf(nil, "POST %s?timeout=10s HTTP/1.1\r\nHost: traffic-webhook.traffic-system.svc:443\r\nUser-Agent: kube-apiserver-admission\r\n"+
+		"Accept: application/json, */*\r\nContent-Type: application/json\r\nAccept-Encoding: gzip\r\nContent-Length: %d\r\n\r\n%s", admit.InjectPath, len(review), review)
+}
+
+// round sends a request that often, after a tenth of it to warm up, and returns the answer, which is always the same.
+func (a *apiServer) round(b *testing.B, f *figures.Table, name string, request []byte, requests int) []byte {
 	for range requests / 10 {
 		a.ask(b, request)
 	}
+	first := bytes.Clone(a.ask(b, request))
 	times := make([]time.Duration, requests)
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	for n := range times {
 		begin := time.Now()
-		a.ask(b, request)
+		answer := a.ask(b, request)
 		times[n] = time.Since(begin)
+		if !bytes.Equal(answer, first) {
+			b.Fatalf("answer %d is %s\nand not %s", n, answer, first)
+		}
 	}
 	runtime.ReadMemStats(&after)
-	f.times(name, times)
-	f.add(name+" kB", float64(after.TotalAlloc-before.TotalAlloc)/float64(requests)/1000)
-	f.add(name+" allocations", float64(after.Mallocs-before.Mallocs)/float64(requests))
-	isInjected(b, pod, a.body.Bytes())
+	f.Times(name, times)
+	f.Add(name+" kB", float64(after.TotalAlloc-before.TotalAlloc)/float64(requests)/1000)
+	f.Add(name+" allocations", float64(after.Mallocs-before.Mallocs)/float64(requests))
+	return first
 }
 
-// ask sends a request, and leaves the answer in body.
-func (a *apiServer) ask(b *testing.B, request []byte) {
+// ask sends a request, and returns the answer, which the next one overwrites.
+func (a *apiServer) ask(b *testing.B, request []byte) []byte {
 	if _, err := a.conn.Write(request); err != nil {
 		b.Fatal(err)
 	}
@@ -173,6 +208,7 @@ func (a *apiServer) ask(b *testing.B, request []byte) {
 	if _, err := a.body.ReadFrom(response.Body); err != nil || response.StatusCode != http.StatusOK {
 		b.Fatalf("status %d, %v: %s", response.StatusCode, err, a.body.Bytes())
 	}
+	return a.body.Bytes()
 }
 
 // isInjected fails unless the answer's patch puts our containers in front, and leaves those of the pod as they were.

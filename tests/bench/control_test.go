@@ -99,6 +99,26 @@ func processorTime(b *testing.B, pid int) float64 {
 	return (user + system) / 100
 }
 
+// memory returns a figure of a process's memory in MB: VmRSS, what is resident, or VmHWM, the most that ever was.
+func memory(b *testing.B, pid int, field string) float64 {
+	b.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		b.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if value, ok := strings.CutPrefix(line, field+":"); ok {
+			var kB float64
+			if _, err := fmt.Sscan(value, &kB); err != nil {
+				b.Fatal(err)
+			}
+			return kB * 1024 / 1e6
+		}
+	}
+	b.Fatalf("process %d has no %s", pid, field)
+	return 0
+}
+
 func freeAddress(b *testing.B) string {
 	b.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -10,6 +10,7 @@ import (
 
 	vegeta "github.com/tsenart/vegeta/v12/lib"
 
+	"github.com/kubernetes-traffic-manager/traffic/tests/figures"
 	"github.com/kubernetes-traffic-manager/traffic/tests/injected"
 )
 
@@ -24,6 +25,7 @@ const (
 // the same Envoy whose configuration, as it dumps it, was made static and trimmed to the one Service; and without any.
 // Vegeta sends each request at its time, whatever became of those before.
 func BenchmarkHop(b *testing.B) {
+	f := figures.New()
 	through := "http://" + clusterIPOf(hopService) + "/"
 	managed, static, bare := newWorld(b), newWorld(b), newWorld(b)
 	backends := managed.serve(b)
@@ -42,10 +44,9 @@ func BenchmarkHop(b *testing.B) {
 		{"static Envoy", static, through},
 		{"no Envoy", bare, fmt.Sprintf("http://%s:%d/", backends[0].address, backends[0].port)},
 	}
-	f := newFigures()
-	f.goal("p50: managed above static %", 5)
+	f.Goal("p50: managed above static %", 5)
 	for b.Loop() {
-		for n := range *rounds {
+		for n := range *figures.Rounds {
 			got := make([]vegeta.LatencyMetrics, len(ways))
 			for i := range ways {
 				// In turns, so that each meets the same noise.
@@ -54,14 +55,14 @@ func BenchmarkHop(b *testing.B) {
 				got[at] = ways[at].world.attack(b, ways[at].url, hopTime)
 			}
 			for i, way := range ways {
-				f.add(way.name+" p50 ms", milliseconds(got[i].P50))
-				f.add(way.name+" p99 ms", milliseconds(got[i].P99))
+				f.Add(way.name+" p50 ms", figures.Milliseconds(got[i].P50))
+				f.Add(way.name+" p99 ms", figures.Milliseconds(got[i].P99))
 			}
-			f.add("p50: managed above static %", above(got[0].P50, got[1].P50))
-			f.add("p99: managed above static %", above(got[0].P99, got[1].P99))
+			f.Add("p50: managed above static %", above(got[0].P50, got[1].P50))
+			f.Add("p99: managed above static %", above(got[0].P99, got[1].P99))
 		}
 	}
-	f.report(b)
+	f.Print(b)
 }
 
 func above(a, b time.Duration) float64 { return (a.Seconds()/b.Seconds() - 1) * 100 }

@@ -17,6 +17,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 
+	"github.com/kubernetes-traffic-manager/traffic/tests/figures"
 	"github.com/kubernetes-traffic-manager/traffic/tests/injected"
 )
 
@@ -31,33 +32,33 @@ const (
 // gateway answers its host with 200, at a thousand Ingresses with a host and a certificate each; and the memory of the gateway
 // and of the control plane. Each has one replica meanwhile: several would do the same work on the same processors.
 func BenchmarkIngress(b *testing.B) {
+	f := figures.New()
 	client := newClient(b)
 	scaled(b, client, "traffic-control", 1)
 	scaled(b, client, "traffic-ingress", 1)
 	e := &edge{client: client, namespace: newNamespace(b, client), address: gatewayAddress(b, client)}
 	e.chain, e.key = injected.Pair(b, 24*time.Hour, "*.bench.example")
 	e.backend(b)
-	f := newFigures()
-	f.goal("https to first 200 p99 ms", 100)
-	f.goal("http to first 200 p99 ms", 100)
+	f.Goal("https to first 200 p99 ms", 100)
+	f.Goal("http to first 200 p99 ms", 100)
 	e.memory(b, f, "empty: ")
 	begin := time.Now()
 	e.populate(b)
 	e.until200(b, "https", ingresses-1)
-	f.add("first 1,000 s", time.Since(begin).Seconds())
+	f.Add("first 1,000 s", time.Since(begin).Seconds())
 	for b.Loop() {
-		for round := range *rounds {
+		for round := range *figures.Rounds {
 			for _, scheme := range []string{"http", "https"} {
 				var took []time.Duration
 				for i := range moreEach {
 					took = append(took, e.oneMore(b, scheme, ingresses+round*moreEach+i))
 				}
-				f.times(scheme+" to first 200", took)
+				f.Times(scheme+" to first 200", took)
 			}
 		}
 	}
 	e.memory(b, f, "")
-	f.report(b)
+	f.Print(b)
 }
 
 // An edge is the gateway and the objects of a benchmark, in a namespace of its own.
@@ -223,7 +224,7 @@ func (e *edge) until200(b *testing.B, scheme string, n int) time.Time {
 }
 
 // memory adds what the gateway's Envoy and the control plane take.
-func (e *edge) memory(b *testing.B, f *figures, prefix string) {
+func (e *edge) memory(b *testing.B, f *figures.Table, prefix string) {
 	b.Helper()
 	for _, from := range []struct{ component, port, path, metric, name string }{
 		{"traffic-ingress", "8900", "/stats/prometheus", "envoy_server_memory_physical_size{}", "gateway physical MB"},
@@ -242,7 +243,7 @@ func (e *edge) memory(b *testing.B, f *figures, prefix string) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			f.add(prefix+from.name, metric(b, string(text), from.metric)/1e6)
+			f.Add(prefix+from.name, metric(b, string(text), from.metric)/1e6)
 		}
 	}
 }

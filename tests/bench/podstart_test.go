@@ -16,10 +16,11 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/kubernetes-traffic-manager/traffic/tests/e2e"
+	"github.com/kubernetes-traffic-manager/traffic/tests/figures"
 )
 
-// starts is how often each kind of pod is started.
-const starts = 20
+// starts is how often each kind of pod is started in a round.
+const starts = 5
 
 // step is a moment in a pod's start, in the order in which they happen.
 type step struct {
@@ -29,37 +30,43 @@ type step struct {
 
 var steps = []step{
 	{"scheduled", condition(corev1.PodScheduled)},
-	{"envoy-started", initContainer("traffic-envoy", func(s corev1.ContainerStatus) bool { return s.Started != nil && *s.Started })},
+	{"Envoy started", initContainer("traffic-envoy", func(s corev1.ContainerStatus) bool { return s.Started != nil && *s.Started })},
 	{"verified", initContainer("traffic-verify", func(s corev1.ContainerStatus) bool { return s.State.Terminated != nil })},
 	{"initialized", condition(corev1.PodInitialized)},
 	{"ready", condition(corev1.PodReady)},
 }
 
-// BenchmarkPodStart prints what injection adds to a pod's start, from the call that creates it to Ready: the median of
-// 20 starts each, taken in turns so that both kinds meet the same noise.
+// BenchmarkPodStart prints what injection adds to a pod's start, from the call that creates it to Ready; in each round, the
+// medians of some starts, taken in turns so that both kinds meet the same noise.
 func BenchmarkPodStart(b *testing.B) {
+	f := figures.New()
 	client := newClient(b)
 	namespace := newNamespace(b, client)
-	times := map[bool]map[string][]time.Duration{false: {}, true: {}}
+	f.Goal("added ms", 2000)
 	for b.Loop() {
-		for i := range starts {
-			for _, injected := range []bool{false, true} {
-				for name, took := range start(b, client, namespace, fmt.Sprintf("start-%d-%t", i, injected), injected) {
-					times[injected][name] = append(times[injected][name], took)
+		for round := range *figures.Rounds {
+			times := map[bool]map[string][]time.Duration{false: {}, true: {}}
+			for i := range starts {
+				for _, injected := range []bool{false, true} {
+					for name, took := range start(b, client, namespace, fmt.Sprintf("start-%d-%d-%t", round, i, injected), injected) {
+						times[injected][name] = append(times[injected][name], took)
+					}
+				}
+			}
+			f.Add("added ms", median(times[true]["ready"])-median(times[false]["ready"]))
+			for _, s := range steps {
+				for _, kind := range []struct {
+					name     string
+					injected bool
+				}{{"plain", false}, {"injected", true}} {
+					if all := times[kind.injected][s.name]; len(all) > 0 {
+						f.Add(fmt.Sprintf("%s: %s ms", kind.name, s.name), median(all))
+					}
 				}
 			}
 		}
 	}
-	b.ReportMetric(0, "ns/op")
-	for _, s := range steps {
-		for injected, name := range map[bool]string{false: "plain", true: "injected"} {
-			if all := times[injected][s.name]; len(all) > 0 {
-				b.ReportMetric(median(all).Seconds()*1000, name+"-"+s.name+"-ms")
-			}
-		}
-	}
-	b.ReportMetric((median(times[true]["ready"])-median(times[false]["ready"])).Seconds()*1000, "added-ms")
-	b.ReportMetric(spread(times[true]["ready"]).Seconds()*1000, "injected-ready-spread-ms")
+	f.Print(b)
 }
 
 // start creates a pod, waits until it is Ready and returns when each step was seen, from the creating call on.
@@ -133,12 +140,8 @@ func initContainer(name string, reached func(corev1.ContainerStatus) bool) func(
 	}
 }
 
-func median(all []time.Duration) time.Duration {
-	sorted := slices.Sorted(slices.Values(all))
-	return sorted[len(sorted)/2]
-}
-
-func spread(all []time.Duration) time.Duration { return slices.Max(all) - slices.Min(all) }
+// median is in milliseconds.
+func median(all []time.Duration) float64 { return figures.Milliseconds(figures.Percentile(all, 50)) }
 
 // kubeconfig is the file of the local cluster's administrator.
 func kubeconfig(b *testing.B) string {

@@ -10,6 +10,8 @@ import (
 
 	resourcev3 "github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/kubernetes-traffic-manager/traffic/tests/figures"
 )
 
 // editsEach is how many edits of each kind there are in a round.
@@ -19,35 +21,35 @@ const editsEach = 50
 // 100 clients has acknowledged what it means, in a cluster of 1,000 Services, half of them open; then the same to the first
 // request that behaves so at a real Envoy; and what the control plane needs for it.
 func BenchmarkPropagation(b *testing.B) {
+	f := figures.New()
 	w := newWorld(b)
 	client := newClient(b)
 	scaled(b, client, "traffic-control", 0) // its replicas would do the work of each edit as well
 	p := populate(b, client, w.serve(b))
 	control := newControlPlane(b, kubeconfig(b), p.namespace)
 	nodes, tokens := p.identities(b, proxies+1)
-	f := newFigures()
 	goals(f)
 	for b.Loop() {
-		for range *rounds {
+		for range *figures.Rounds {
 			round(b, f, p, control, w, nodes, tokens)
 		}
 	}
-	f.report(b)
+	f.Print(b)
 }
 
-func goals(f *figures) {
+func goals(f *figures.Table) {
 	for _, edit := range []string{"weight", "fault", "open", "close"} {
-		f.goal(edit+" to last ACK p50 ms", 12)
-		f.goal(edit+" to last ACK p99 ms", 25)
-		f.goal(edit+" to first request p50 ms", 22)
-		f.goal(edit+" to first request p99 ms", 35)
+		f.Goal(edit+" to last ACK p50 ms", 12)
+		f.Goal(edit+" to last ACK p99 ms", 25)
+		f.Goal(edit+" to first request p50 ms", 22)
+		f.Goal(edit+" to first request p99 ms", 35)
 	}
-	f.goal("start to all synced ms", 1000)
-	f.goal("resident after the edits MB", 80)
+	f.Goal("start to all synced ms", 1000)
+	f.Goal("resident after the edits MB", 80)
 }
 
 // round starts the control plane and takes each figure once.
-func round(b *testing.B, f *figures, p *population, control *controlPlane, w *world, nodes, tokens []string) {
+func round(b *testing.B, f *figures.Table, p *population, control *controlPlane, w *world, nodes, tokens []string) {
 	clients := newFleet(control, p.namespace)
 	synchronized := clients.aim(synced)
 	stop := clients.run(b, nodes, tokens)
@@ -55,20 +57,20 @@ func round(b *testing.B, f *figures, p *population, control *controlPlane, w *wo
 	begin := time.Now()
 	control.start(b)
 	defer control.stop(b)
-	f.add("start to all synced ms", milliseconds(clients.wait(b, synchronized).Sub(begin)))
-	f.add("start, processor ms", processorTime(b, control.pid())*1000)
-	f.add("resident after the start MB", memory(b, control.pid(), "VmRSS"))
+	f.Add("start to all synced ms", figures.Milliseconds(clients.wait(b, synchronized).Sub(begin)))
+	f.Add("start, processor ms", processorTime(b, control.pid())*1000)
+	f.Add("resident after the start MB", memory(b, control.pid(), "VmRSS"))
 
 	busy, own := processorTime(b, control.pid()), processorTime(b, os.Getpid())
 	p.acknowledgements(b, f, clients)
 	total := float64(4 * editsEach)
-	f.add("each edit, processor ms of traffic-control", (processorTime(b, control.pid())-busy)*1000/total)
-	f.add("each edit, processor ms of the clients", (processorTime(b, os.Getpid())-own)*1000/total)
-	f.add("resident after the edits MB", memory(b, control.pid(), "VmRSS"))
+	f.Add("each edit, processor ms of traffic-control", (processorTime(b, control.pid())-busy)*1000/total)
+	f.Add("each edit, processor ms of the clients", (processorTime(b, os.Getpid())-own)*1000/total)
+	f.Add("resident after the edits MB", memory(b, control.pid(), "VmRSS"))
 
 	p.firstRequests(b, f, clients, w, control, tokens[proxies])
-	f.add("resident at the end MB", memory(b, control.pid(), "VmRSS"))
-	f.add("resident at most MB", memory(b, control.pid(), "VmHWM"))
+	f.Add("resident at the end MB", memory(b, control.pid(), "VmRSS"))
+	f.Add("resident at most MB", memory(b, control.pid(), "VmHWM"))
 	if err := clients.failure(); err != nil {
 		b.Error(err)
 	}
@@ -158,7 +160,7 @@ func (p *population) has(c *client, service int) int {
 }
 
 // acknowledgements takes the time of edits to the last acknowledgement, and of the API's answer.
-func (p *population) acknowledgements(b *testing.B, f *figures, clients *fleet) {
+func (p *population) acknowledgements(b *testing.B, f *figures.Table, clients *fleet) {
 	for _, turn := range [][]edit{
 		{p.weigh(func(i int) int { return 10 + i%80 })},
 		{p.fault(func(i int) string { return fmt.Sprint(1 + i%80) })},
@@ -172,8 +174,8 @@ func (p *population) acknowledgements(b *testing.B, f *figures, clients *fleet) 
 			}
 		}
 		for _, e := range turn {
-			f.times(e.name+" to last ACK", acks[e.name])
-			f.times(e.name+" API write alone", writes[e.name])
+			f.Times(e.name+" to last ACK", acks[e.name])
+			f.Times(e.name+" API write alone", writes[e.name])
 		}
 	}
 }
@@ -194,7 +196,7 @@ func (e edit) make(b *testing.B, clients *fleet, i int) (ack, write time.Duratio
 }
 
 // firstRequests takes the time of edits to the first request that behaves so at a real Envoy among the clients.
-func (p *population) firstRequests(b *testing.B, f *figures, clients *fleet, w *world, control *controlPlane, token string) {
+func (p *population) firstRequests(b *testing.B, f *figures.Table, clients *fleet, w *world, control *controlPlane, token string) {
 	port, cut := w.reach(b, control.address)
 	defer cut()
 	envoy := startSidecar(b, w, podName(proxies, 0), p.namespace, token, control.ca, port)
@@ -237,7 +239,7 @@ func (p *population) firstRequests(b *testing.B, f *figures, clients *fleet, w *
 		}
 		for _, e := range turn {
 			if all := times[e.name]; all != nil {
-				f.times(e.name+" to first request", all)
+				f.Times(e.name+" to first request", all)
 				delete(times, e.name)
 			}
 		}

@@ -21,6 +21,8 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+
+	"github.com/kubernetes-traffic-manager/traffic/tests/figures"
 )
 
 // crowd is how many clients reconnect at once, each with a token of its own.
@@ -31,6 +33,7 @@ const crowd = 1000
 // the API server reviews for it, how many at once, and what the control plane needs. Before that, the same for clients that
 // have nothing.
 func BenchmarkReconnect(b *testing.B) {
+	f := figures.New()
 	client := newClient(b)
 	p := populate(b, client, [podsEach]endpoint{nowhere(weighted, 0), nowhere(weighted, 1)})
 	reviews := &reviewed{}
@@ -38,19 +41,18 @@ func BenchmarkReconnect(b *testing.B) {
 	nodes, tokens := p.identities(b, crowd)
 	clients := newFleet(control, p.namespace)
 	clients.size, clients.resumes = crowd, true
-	f := newFigures()
-	f.goal("reconnect to all synced s", 10)
+	f.Goal("reconnect to all synced s", 10)
 
 	all := clients.aim(synced)
 	stop := clients.run(b, nodes, tokens)
 	defer stop()
 	begin := time.Now()
 	control.start(b)
-	f.add("first sync of all s", clients.wait(b, all).Sub(begin).Seconds())
+	f.Add("first sync of all s", clients.wait(b, all).Sub(begin).Seconds())
 	reviews.add(f, "first: ")
 	control.needs(b, f, "first: ")
 	for b.Loop() {
-		for n := range *rounds {
+		for n := range *figures.Rounds {
 			control.stop(b)
 			if err := p.labelService(b.Context(), weighted, faultKey, fmt.Sprint(1+n)); err != nil {
 				b.Fatal(err)
@@ -58,12 +60,12 @@ func BenchmarkReconnect(b *testing.B) {
 			all := clients.aim(p.resynced)
 			begin := time.Now()
 			control.start(b)
-			f.add("reconnect to all synced s", clients.wait(b, all).Sub(begin).Seconds())
+			f.Add("reconnect to all synced s", clients.wait(b, all).Sub(begin).Seconds())
 			reviews.add(f, "")
 			control.needs(b, f, "")
 		}
 	}
-	f.report(b)
+	f.Print(b)
 }
 
 // resynced is met by a client that has the endpoints once more, which a control plane cannot know to be in use, and the
@@ -73,11 +75,11 @@ func (p *population) resynced(c *client) bool {
 }
 
 // needs takes what the control plane has needed since its start.
-func (c *controlPlane) needs(b *testing.B, f *figures, of string) {
+func (c *controlPlane) needs(b *testing.B, f *figures.Table, of string) {
 	b.Helper()
-	f.add(of+"processor s of traffic-control", processorTime(b, c.pid()))
-	f.add(of+"resident at most MB", memory(b, c.pid(), "VmHWM"))
-	f.add(of+"resident after it MB", memory(b, c.pid(), "VmRSS"))
+	f.Add(of+"processor s of traffic-control", processorTime(b, c.pid()))
+	f.Add(of+"resident at most MB", memory(b, c.pid(), "VmHWM"))
+	f.Add(of+"resident after it MB", memory(b, c.pid(), "VmRSS"))
 }
 
 // A reviewed is a way to the API server that counts the reviews of tokens which pass.
@@ -132,9 +134,9 @@ func (r *reviewed) count() (done func()) {
 }
 
 // add takes what passed since the last time.
-func (r *reviewed) add(f *figures, of string) {
-	f.add(of+"token reviews", float64(r.all.Swap(0)))
-	f.add(of+"most token reviews at once", float64(r.most.Swap(0)))
+func (r *reviewed) add(f *figures.Table, of string) {
+	f.Add(of+"token reviews", float64(r.all.Swap(0)))
+	f.Add(of+"most token reviews at once", float64(r.most.Swap(0)))
 }
 
 // pause is the time before the next attempt to connect: for those that resume Envoy's first, which it doubles each time.

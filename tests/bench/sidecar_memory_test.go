@@ -8,42 +8,44 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/kubernetes-traffic-manager/traffic/tests/figures"
 )
 
 // BenchmarkSidecarMemory prints what a thousand open Services cost one Envoy: its memory above that of an Envoy with nothing
 // open, and the series that Prometheus scrapes, while nobody calls them and after each was called.
 func BenchmarkSidecarMemory(b *testing.B) {
+	f := figures.New()
 	w := newWorld(b)
 	backends := w.serve(b)
-	f := newFigures()
-	f.goal("above an empty one MB", 60)
-	f.goal("series", 12000)
+	f.Goal("above an empty one MB", 60)
+	f.Goal("series", 12000)
 	for b.Loop() {
-		for range *rounds {
+		for range *figures.Rounds {
 			empty := serveOne(b, w, resources(b, 0, backends))
 			rss, allocated := empty.settled(b)
 			empty.stop()
-			f.add("empty: resident MB", rss)
-			f.add("empty: allocated MB", allocated)
+			f.Add("empty: resident MB", rss)
+			f.Add("empty: allocated MB", allocated)
 
 			full := serveOne(b, w, resources(b, services, backends))
 			full.has(b, services)
 			rssFull, allocatedFull := full.settled(b)
-			f.add("resident MB", rssFull)
-			f.add("allocated MB", allocatedFull)
-			f.add("above an empty one MB", rssFull-rss)
-			f.add("allocated above an empty one MB", allocatedFull-allocated)
-			f.series(b, full, "")
+			f.Add("resident MB", rssFull)
+			f.Add("allocated MB", allocatedFull)
+			f.Add("above an empty one MB", rssFull-rss)
+			f.Add("allocated above an empty one MB", allocatedFull-allocated)
+			full.series(b, f, "")
 
 			w.callAll(b)
 			rssCalled, allocatedCalled := full.settled(b)
-			f.add("all called: resident above an empty one MB", rssCalled-rss)
-			f.add("all called: allocated above an empty one MB", allocatedCalled-allocated)
-			f.series(b, full, "all called: ")
+			f.Add("all called: resident above an empty one MB", rssCalled-rss)
+			f.Add("all called: allocated above an empty one MB", allocatedCalled-allocated)
+			full.series(b, f, "all called: ")
 			full.stop()
 		}
 	}
-	f.report(b)
+	f.Print(b)
 }
 
 // settled returns what is resident and what is allocated, in MB, once Envoy has given back what its start took.
@@ -76,7 +78,7 @@ func (s *sidecar) has(b *testing.B, listeners int) {
 }
 
 // series adds how many series, and how many bytes, Prometheus scrapes.
-func (f *figures) series(b *testing.B, s *sidecar, prefix string) {
+func (s *sidecar) series(b *testing.B, f *figures.Table, prefix string) {
 	b.Helper()
 	got, err := ask(s.admin, "http://admin/stats/prometheus")
 	if err != nil {
@@ -88,8 +90,8 @@ func (f *figures) series(b *testing.B, s *sidecar, prefix string) {
 			count++
 		}
 	}
-	f.add(prefix+"series", float64(count))
-	f.add(prefix+"scrape kB", float64(len(got.body))/1e3)
+	f.Add(prefix+"series", float64(count))
+	f.Add(prefix+"scrape kB", float64(len(got.body))/1e3)
 }
 
 // callAll asks each Service once.

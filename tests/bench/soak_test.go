@@ -11,6 +11,8 @@ import (
 	resourcev3 "github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/kubernetes-traffic-manager/traffic/tests/figures"
 )
 
 const (
@@ -25,23 +27,23 @@ const (
 // BenchmarkSoak edits 100 Services 100 times a second for half a minute, and fails unless each of 100 clients then has what
 // the labels say, on the stream that it began with. It prints how far the clients were behind.
 func BenchmarkSoak(b *testing.B) {
+	f := figures.New()
 	w := newWorld(b)
 	client := newClient(b)
 	scaled(b, client, "traffic-control", 0) // its replicas would do the work of each edit as well
 	p := populate(b, client, w.serve(b))
 	control := newControlPlane(b, kubeconfig(b), p.namespace)
 	nodes, tokens := p.identities(b, proxies+1)
-	f := newFigures()
 	for b.Loop() {
-		for n := range *rounds {
+		for n := range *figures.Rounds {
 			soak(b, f, p, control, nodes, tokens, n*stormSeconds*stormRate/stormServices)
 		}
 	}
-	f.report(b)
+	f.Print(b)
 }
 
 // soak runs one storm. Its values begin above first, so that no round finds what it writes.
-func soak(b *testing.B, f *figures, p *population, control *controlPlane, nodes, tokens []string, first int) {
+func soak(b *testing.B, f *figures.Table, p *population, control *controlPlane, nodes, tokens []string, first int) {
 	clients := newFleet(control, p.namespace)
 	s := newStorm(p)
 	clients.seen = s.seen
@@ -54,15 +56,15 @@ func soak(b *testing.B, f *figures, p *population, control *controlPlane, nodes,
 	busy := processorTime(b, control.pid())
 	s.forget()
 	writes := s.rage(b, p, first)
-	f.add("edits per second", float64(len(writes))/time.Since(begin).Seconds())
+	f.Add("edits per second", float64(len(writes))/time.Since(begin).Seconds())
 	s.calm(b)
-	f.times("API write alone", writes)
+	f.Times("API write alone", writes)
 	lag := s.lags
-	f.times("lag to last ACK", lag)
-	f.add("lag to last ACK max ms", milliseconds(percentile(lag, 100)))
-	f.add("responses per client and edit", float64(s.responses)/proxies/float64(len(writes)))
-	f.add("processor of traffic-control %", (processorTime(b, control.pid())-busy)/time.Since(begin).Seconds()*100)
-	f.add("resident MB", memory(b, control.pid(), "VmRSS"))
+	f.Times("lag to last ACK", lag)
+	f.Add("lag to last ACK max ms", figures.Milliseconds(figures.Percentile(lag, 100)))
+	f.Add("responses per client and edit", float64(s.responses)/proxies/float64(len(writes)))
+	f.Add("processor of traffic-control %", (processorTime(b, control.pid())-busy)/time.Since(begin).Seconds()*100)
+	f.Add("resident MB", memory(b, control.pid(), "VmRSS"))
 	if err := clients.failure(); err != nil {
 		b.Error(err)
 	}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -14,57 +13,81 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/kubernetes-traffic-manager/traffic/tests/figures"
 	"github.com/kubernetes-traffic-manager/traffic/tests/injected"
 )
 
-// BenchmarkOneMoreIngress is the time from the event of one more Ingress with its Secret to the first 200 over TLS, at a
-// thousand hosts, each with a certificate: go test ./tests/ingress -run '^$' -bench OneMore -benchtime 50x
+// moreEach is how many more Ingresses of each kind a round has.
+const moreEach = 20
+
+// BenchmarkOneMoreIngress prints the time from the event of one more Ingress with its Secret to the first 200 over TLS, at a
+// thousand hosts, each with a certificate; and the same without TLS, at a thousand hosts without.
 func BenchmarkOneMoreIngress(b *testing.B) {
-	for _, scheme := range []string{"https", "http"} {
-		b.Run(scheme, func(b *testing.B) { oneMore(b, scheme) })
+	f := figures.New()
+	growing := []*growing{grown(b, "https"), grown(b, "http")}
+	for b.Loop() {
+		for range *figures.Rounds {
+			for _, g := range growing {
+				g.round(b, f)
+			}
+		}
 	}
+	f.Print(b)
 }
 
-func oneMore(b *testing.B, scheme string) {
+// A growing gateway gets one host after the other.
+type growing struct {
+	*gateway
+	scheme string
+	hosts  int
+	chain  []byte
+	key    []byte
+}
+
+// grown is a gateway with a thousand hosts.
+func grown(b *testing.B, scheme string) *growing {
 	const hosts = 1000
-	g := newGateway(b)
+	g := &growing{gateway: newGateway(b), scheme: scheme}
 	g.flags = []string{"--ignore-unknown-dynamic-fields"} // the chart's
 	g.run()
 	g.service("web")
-	chain, key := injected.Pair(b, time.Hour, "*.example")
-	add := func(n int) { g.addHost(n, scheme == "https", chain, key) }
-	for n := range hosts {
-		add(n)
+	g.chain, g.key = injected.Pair(b, time.Hour, "*.example")
+	for range hosts {
+		g.more()
 	}
-	began := time.Now()
 	g.publish()
-	b.Logf("the first %d in %v", hosts, time.Since(began))
+	return g
+}
+
+// more tells the model of one more.
+func (g *growing) more() {
+	g.addHost(g.hosts, g.scheme == "https", g.chain, g.key)
+	g.hosts++
+}
+
+func (g *growing) round(b *testing.B, f *figures.Table) {
+	b.Helper()
 	var took, control []time.Duration
-	n := hosts
 	before := g.mainThread()
-	for b.Loop() {
+	for range moreEach {
 		began := time.Now()
-		add(n)
+		g.more()
 		changes := g.model.Flush(g.now, g.mesh, g.mesh.Flush().Services)
 		update, _ := g.resources.Apply(changes)
 		g.server.PublishGateway(update, nil)
 		control = append(control, time.Since(began))
 		for {
-			a, err := ask(g.client(nil), fmt.Sprintf("%s://h%d.example/", scheme, n))
+			a, err := ask(g.client(nil), fmt.Sprintf("%s://h%d.example/", g.scheme, g.hosts-1))
 			if err == nil && a.Status == http.StatusOK {
 				break
 			}
 			time.Sleep(time.Millisecond)
 		}
 		took = append(took, time.Since(began))
-		n++
 	}
-	b.ReportMetric(float64((g.mainThread()-before).Microseconds())/1000/float64(len(took)), "envoy-main-ms")
-	for name, times := range map[string][]time.Duration{"200": took, "control": control} {
-		slices.Sort(times)
-		b.ReportMetric(float64(times[len(times)/2].Microseconds())/1000, name+"-p50-ms")
-		b.ReportMetric(float64(times[len(times)*99/100].Microseconds())/1000, name+"-p99-ms")
-	}
+	f.Times(g.scheme+" to first 200", took)
+	f.Times(g.scheme+", of it the control plane", control)
+	f.Add(g.scheme+", of it Envoy's main thread ms", figures.Milliseconds(g.mainThread()-before)/moreEach)
 }
 
 // addHost tells the model of an Ingress with a host of its own, and of its Secret.

@@ -12,6 +12,7 @@ import (
 
 	vegeta "github.com/tsenart/vegeta/v12/lib"
 
+	"github.com/kubernetes-traffic-manager/traffic/tests/figures"
 	"github.com/kubernetes-traffic-manager/traffic/tests/injected"
 )
 
@@ -26,9 +27,9 @@ const (
 
 // BenchmarkGateway compares a gateway with a thousand hosts and certificates with the same Envoy whose configuration, as it
 // dumps it, was made static and trimmed to the one host that is asked: requests a second, latency at 1,000 requests a second,
-// and what a request takes of the processor. Each figure is the median of the rounds:
-// go test ./tests/ingress -run '^$' -bench Gateway -benchtime 5x
+// and what a request takes of the processor.
 func BenchmarkGateway(b *testing.B) {
+	f := figures.New()
 	managed := start(b)
 	managed.backend(b)
 	chain, key := injected.Pair(b, time.Hour, "*.example")
@@ -46,32 +47,32 @@ func BenchmarkGateway(b *testing.B) {
 		name string
 		*gateway
 	}{{"managed", managed}, {"static", static}}
-	figures := map[string][]float64{}
-	for n := 0; b.Loop(); n++ {
-		for scheme, url := range map[string]string{"http": "http://" + plainHost + "/", "https": "https://" + loadHost + ".example/"} {
-			for i := range ways {
-				way := ways[(i+n)%len(ways)] // in turns, so that each meets the same noise
-				add := func(name string, value float64) {
-					name = fmt.Sprintf("%s-%s-%s", way.name, scheme, name)
-					figures[name] = append(figures[name], value)
+	for b.Loop() {
+		for n := range *figures.Rounds {
+			for _, target := range []struct{ scheme, url string }{
+				{"http", "http://" + plainHost + "/"}, {"https", "https://" + loadHost + ".example/"},
+			} {
+				for i := range ways {
+					way := ways[(i+n)%len(ways)] // in turns, so that each meets the same noise
+					way.take(b, f, way.name+" "+target.scheme, target.url)
 				}
-				way.load(b, url, loadWarmUp, vegeta.Rate{})
-				before := way.processor()
-				most := way.load(b, url, loadTime, vegeta.Rate{})
-				add("rps", most.Throughput)
-				add("us-cpu/req", float64((way.processor()-before).Microseconds())/float64(most.Requests))
-				steady := way.load(b, url, loadTime, vegeta.Rate{Freq: loadRate, Per: time.Second})
-				add("p50-us", float64(steady.Latencies.P50.Microseconds()))
-				add("p99-us", float64(steady.Latencies.P99.Microseconds()))
 			}
 		}
 	}
-	b.ReportMetric(0, "ns/op")
-	for name, values := range figures {
-		slices.Sort(values)
-		b.ReportMetric(values[len(values)/2], name)
-		fmt.Printf("%s: median %.4g [%.4g-%.4g]\n", name, values[len(values)/2], values[0], values[len(values)-1])
-	}
+	f.Print(b)
+}
+
+// take adds the figures of a round.
+func (g *gateway) take(b *testing.B, f *figures.Table, name, url string) {
+	b.Helper()
+	g.load(b, url, loadWarmUp, vegeta.Rate{})
+	before := g.processor()
+	most := g.load(b, url, loadTime, vegeta.Rate{})
+	f.Add(name+" requests/s", most.Throughput)
+	f.Add(name+" processor us/request", float64((g.processor()-before).Microseconds())/float64(most.Requests))
+	steady := g.load(b, url, loadTime, vegeta.Rate{Freq: loadRate, Per: time.Second})
+	f.Add(name+" p50 ms", figures.Milliseconds(steady.Latencies.P50))
+	f.Add(name+" p99 ms", figures.Milliseconds(steady.Latencies.P99))
 }
 
 // load sends requests, and fails unless each is answered with 200.

@@ -3,6 +3,7 @@ package redirect_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/kubernetes-traffic-manager/traffic/cni-plugin/apply"
 	"github.com/kubernetes-traffic-manager/traffic/cni-plugin/plugin"
+	"github.com/kubernetes-traffic-manager/traffic/cni-plugin/redirect"
 )
 
 // interrupt stands for a family's iptables-restore: it writes the first tables of
@@ -50,6 +52,25 @@ func addCommand(t *testing.T, netns ns.NetNS, backend string) *exec.Cmd {
 	cmd.Stdin = bytes.NewReader(addStdin(t, encode(t, plain), plugin.NewEntry(backend, false)))
 	cmd.Env = []string{"CNI_COMMAND=ADD", "CNI_CONTAINERID=c1", "CNI_NETNS=" + path(netns), "CNI_IFNAME=eth0", "CNI_PATH=" + bin}
 	return cmd
+}
+
+// addStdin is what containerd hands to the plugin for a pod, with the spec in its
+// annotations unless it is empty.
+func addStdin(t *testing.T, spec string, entry plugin.Entry) []byte {
+	t.Helper()
+	annotations := map[string]string{"kubernetes.io/config.seen": "today"}
+	if spec != "" {
+		annotations[redirect.Annotation] = spec
+	}
+	stdin, err := json.Marshal(map[string]any{
+		"cniVersion": "1.1.0", "name": "pods", "type": entry.Type, "capabilities": entry.Capabilities, "backend": entry.Backend,
+		"prevResult":    json.RawMessage(result("1.1.0")),
+		"runtimeConfig": map[string]any{plugin.AnnotationsCapability: annotations},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return stdin
 }
 
 // checkRules compares the rules in a namespace with those of the spec plain.
