@@ -56,7 +56,11 @@ func Annotated(t testing.TB, namespace, name string, c inject.Config, annotation
 	if err != nil {
 		t.Fatal(err)
 	}
-	result, err := injector.Pod(raw)
+	read, err := inject.Decode(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	result, err := injector.Pod(read)
 	if err != nil || result.Outcome != inject.Injected {
 		t.Fatalf("not injected: %+v, %v", result, err)
 	}

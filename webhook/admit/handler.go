@@ -30,13 +30,10 @@ func New(c Config) http.Handler {
 	m := newMetrics(c.Metrics)
 	pods := pods{injector: c.Injector, log: c.Log}
 	workloads := workloads{injector: c.Injector, copies: c.CopyWorkloadLabel, log: c.Log}
+	warnings := warnings{injector: c.Injector, collector: c.Collector, neverInjected: c.NeverInjected}
 	mux := http.NewServeMux()
-	for path, handle := range map[string]func(*request) (answer, error){
-		InjectPath:   pods.answer,
-		WorkloadPath: workloads.answer,
-		WarnPath:     warnings{injector: c.Injector, collector: c.Collector, neverInjected: c.NeverInjected}.answer,
-	} {
-		mux.Handle("POST "+path, reviewed(handle, m.on(path), c.Log))
-	}
+	mux.Handle("POST "+InjectPath, reviewed(pods.answer, m.on(InjectPath), c.Log))
+	mux.Handle("POST "+WorkloadPath, reviewed(workloads.answer, m.on(WorkloadPath), c.Log))
+	mux.Handle("POST "+WarnPath, reviewed(warnings.answer, m.on(WarnPath), c.Log))
 	return mux
 }

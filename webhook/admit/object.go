@@ -35,10 +35,11 @@ type template struct {
 	raw      jsontext.Value
 }
 
-func decode(raw []byte) (*object, error) {
-	var o object
-	if err := json.Unmarshal(raw, &o, inject.Decoding); err != nil {
-		return nil, fmt.Errorf("decode object: %w", err)
+// UnmarshalJSONFrom decodes an object, and its pod template.
+func (o *object) UnmarshalJSONFrom(d *jsontext.Decoder) error {
+	type plain object
+	if err := json.UnmarshalDecode(d, (*plain)(o)); err != nil {
+		return err
 	}
 	text := o.Spec.Template
 	o.path = patch.Of("spec", "template")
@@ -47,11 +48,11 @@ func decode(raw []byte) (*object, error) {
 		o.path = patch.Of("spec", "jobTemplate", "spec", "template")
 	}
 	if text == nil {
-		return &o, nil
+		return nil
 	}
 	o.template = &template{raw: text}
 	if err := json.Unmarshal(text, o.template, inject.Decoding); err != nil {
-		return nil, fmt.Errorf("decode pod template: %w", err)
+		return fmt.Errorf("decode pod template: %w", err)
 	}
-	return &o, nil
+	return nil
 }

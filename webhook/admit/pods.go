@@ -12,8 +12,8 @@ type pods struct {
 	log      *slog.Logger
 }
 
-func (h pods) answer(r *request) (answer, error) {
-	result, err := h.injector().Pod(r.Object)
+func (h pods) answer(r *request[inject.Pod]) (answer, error) {
+	result, err := h.injector().Pod(&r.Object)
 	if err != nil {
 		return answer{}, err
 	}

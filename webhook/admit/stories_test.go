@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	jsonpatch "github.com/evanphx/json-patch/v5"
+	"github.com/go-json-experiment/json"
 	"golang.org/x/tools/txtar"
 	admissionv1 "k8s.io/api/admission/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -106,11 +107,13 @@ func tell(t *testing.T, story *txtar.Archive) []txtar.File {
 }
 
 // send returns what a request leads to, and the object after it.
-func send(t *testing.T, line string, old, object []byte) ([]txtar.File, []byte) {
+func send(t *testing.T, line string, old, text []byte) ([]txtar.File, []byte) {
 	words := strings.Fields(line)
-	r := &request{Operation: admissionv1.Operation(words[1]), Kind: metav1.GroupVersionKind{Kind: words[2]}, Namespace: "shop", Object: jsonOf(t, object)}
+	r := &request[object]{
+		Operation: admissionv1.Operation(words[1]), Kind: metav1.GroupVersionKind{Kind: words[2]}, Namespace: "shop", Object: read(t, text),
+	}
 	if words[1] == "UPDATE" {
-		r.OldObject = jsonOf(t, old)
+		r.OldObject = read(t, old)
 	}
 	i := injector(t)
 	current := func() *inject.Injector { return i }
@@ -130,17 +133,17 @@ func send(t *testing.T, line string, old, object []byte) ([]txtar.File, []byte) 
 		files = append(files, txtar.File{Name: "warnings", Data: []byte(strings.Join(a.warnings, "\n") + "\n")})
 	}
 	if len(a.patch) == 0 {
-		return files, object
+		return files, text
 	}
-	text, err := patch.Marshal(a.patch)
+	marshalled, err := patch.Marshal(a.patch)
 	if err != nil {
 		t.Fatal(err)
 	}
-	operations, err := jsonpatch.DecodePatch(text)
+	operations, err := jsonpatch.DecodePatch(marshalled)
 	if err != nil {
 		t.Fatal(err)
 	}
-	raw, err := operations.Apply(r.Object)
+	raw, err := operations.Apply(jsonOf(t, text))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -149,6 +152,14 @@ func send(t *testing.T, line string, old, object []byte) ([]txtar.File, []byte) 
 		t.Fatal(err)
 	}
 	return append(files, txtar.File{Name: "patched.yaml", Data: after}), after
+}
+
+func read(t *testing.T, text []byte) (o object) {
+	t.Helper()
+	if err := json.Unmarshal(jsonOf(t, text), &o, inject.Decoding); err != nil {
+		t.Fatal(err)
+	}
+	return o
 }
 
 func jsonOf(t *testing.T, text []byte) []byte {

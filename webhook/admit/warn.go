@@ -20,18 +20,12 @@ type warnings struct {
 
 // answer says what the labels of an object do not do, the annotations of an Ingress, and both of a pod template. Whoever changes
 // it hears what is new: what was so before was told to who did it, and would hide the rest.
-func (h warnings) answer(r *request) (answer, error) {
-	o, err := decode(r.Object)
-	if err != nil {
-		return answer{}, err
-	}
+func (h warnings) answer(r *request[object]) (answer, error) {
+	o := &r.Object
 	kind := label.Kind(r.Kind.Kind)
 	texts := h.about(kind, r.Namespace, o)
 	if r.Operation == admissionv1.Update {
-		old, err := decode(r.OldObject)
-		if err != nil {
-			return answer{}, err
-		}
+		old := &r.OldObject
 		before := h.about(kind, r.Namespace, old)
 		texts = slices.DeleteFunc(texts, func(text string) bool { return slices.Contains(before, text) })
 		if len(h.notInjected(kind, r.Namespace, o)) == 0 {

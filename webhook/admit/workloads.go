@@ -18,11 +18,8 @@ type workloads struct {
 	log      *slog.Logger
 }
 
-func (h workloads) answer(r *request) (answer, error) {
-	o, err := decode(r.Object)
-	if err != nil {
-		return answer{}, err
-	}
+func (h workloads) answer(r *request[object]) (answer, error) {
+	o := &r.Object
 	if o.template == nil {
 		return answer{}, errNoTemplate
 	}
@@ -36,7 +33,11 @@ func (h workloads) answer(r *request) (answer, error) {
 		warnings = append(warnings, c.warning)
 	}
 	if c.injects {
-		about, err := h.injector().Template(o.template.raw)
+		pod, err := inject.Decode(o.template.raw)
+		if err != nil {
+			return answer{}, err
+		}
+		about, err := h.injector().Template(pod)
 		if err != nil {
 			return answer{}, err
 		}

@@ -7,7 +7,7 @@ import (
 
 // clashes lists what the pod and the sidecar cannot both have, each with the way out. Containers of ours are not looked
 // at.
-func (c Config) clashes(p *pod, injected bool) []string {
+func (c Config) clashes(p *Pod, injected bool) []string {
 	var found []string
 	for _, container := range p.containers() {
 		if container.Name == ProxyContainer || container.Name == VerifyContainer {
@@ -26,7 +26,7 @@ func (c Config) clashes(p *pod, injected bool) []string {
 	return found
 }
 
-func (c Config) containerClashes(p *pod, container container) []string {
+func (c Config) containerClashes(p *Pod, container container) []string {
 	var found []string
 	user := container.SecurityContext.user()
 	if user == nil {

@@ -175,7 +175,7 @@ func (c Config) initContainers() ([]jsontext.Value, error) {
 
 // missingSecrets are the pull secrets that a pod does not have yet, in the order of the configuration. Kubernetes has given it
 // those of its service account before.
-func (i *Injector) missingSecrets(p *pod) []jsontext.Value {
+func (i *Injector) missingSecrets(p *Pod) []jsontext.Value {
 	var missing []jsontext.Value
 	for _, name := range i.config.PullSecrets {
 		if !slices.Contains(p.Spec.ImagePullSecrets, pullSecret{Name: name}) {

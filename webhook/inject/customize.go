@@ -71,7 +71,7 @@ func (c Config) customized(annotations map[string]string) (Config, []string) {
 }
 
 // containersOf are the containers that a pod gets. The warnings are about those of its annotations that say what is in them.
-func (i *Injector) containersOf(p *pod) (containers []jsontext.Value, warnings []string, err error) {
+func (i *Injector) containersOf(p *Pod) (containers []jsontext.Value, warnings []string, err error) {
 	asWhole := p.Spec.Resources != nil
 	if !customizes(p.Metadata.Annotations) {
 		if asWhole {

@@ -1,4 +1,4 @@
-// Package inject turns a Pod into the same Pod with an Envoy sidecar: raw JSON in, a few JSON patch operations out.
+// Package inject turns a Pod into the same Pod with an Envoy sidecar: what is read of it in, a few JSON patch operations out.
 //
 // It is pure, and it never rewrites what it was given: everything that it does not add is JSON-equal afterwards, fields
 // that it does not know included. What it adds is the same in every pod, but for two annotations: the redirect spec and
@@ -110,21 +110,17 @@ func New(c Config) (*Injector, error) {
 	return i, nil
 }
 
-// Pod injects a Pod, given as the bytes that were received. The error says that it is not one.
-func (i *Injector) Pod(raw []byte) (Result, error) {
-	p, err := decode(raw)
-	if err != nil {
-		return Result{}, err
+// Pod injects a Pod. The error says that it is not one.
+func (i *Injector) Pod(p *Pod) (Result, error) {
+	if p.Metadata == nil || p.Spec == nil {
+		return Result{}, errors.New("a pod without metadata or spec")
 	}
-	if p.Metadata == nil {
-		return Result{}, errors.New("decode pod: no metadata")
-	}
-	result, err := i.pod(p, raw)
+	result, err := i.pod(p)
 	result.Name = p.Metadata.DisplayName()
 	return result, err
 }
 
-func (i *Injector) pod(p *pod, raw []byte) (Result, error) {
+func (i *Injector) pod(p *Pod) (Result, error) {
 	if outcome := optedOut(p); outcome != "" {
 		return Result{Outcome: outcome}, nil
 	}
@@ -136,8 +132,7 @@ func (i *Injector) pod(p *pod, raw []byte) (Result, error) {
 		return refused(found...), nil
 	}
 	if injected {
-		ops, err := toFront(p, raw)
-		return Result{Outcome: AlreadyInjected, Patch: ops}, err
+		return Result{Outcome: AlreadyInjected, Patch: toFront(p)}, nil
 	}
 	return i.add(p)
 }
@@ -149,10 +144,9 @@ func refused(reasons ...string) Result {
 
 // Template says what the person who opted a workload in should know about its pod template: that its pods will not be
 // injected, or will be refused, or may be worse off. Whether the template itself is labelled does not matter.
-func (i *Injector) Template(raw []byte) ([]string, error) {
-	p, err := decode(raw)
-	if err != nil {
-		return nil, err
+func (i *Injector) Template(p *Pod) ([]string, error) {
+	if p.Spec == nil {
+		return nil, errors.New("a pod template without a spec")
 	}
 	if p.Metadata == nil {
 		p.Metadata = &Metadata{}
@@ -181,7 +175,7 @@ func (i *Injector) Template(raw []byte) ([]string, error) {
 }
 
 // optedOut says why a pod that was sent for injection is not meant to be injected.
-func optedOut(p *pod) Outcome {
+func optedOut(p *Pod) Outcome {
 	settings, _ := label.Parse(label.Pod, p.Metadata.Labels)
 	switch {
 	case p.isMirror():
@@ -193,7 +187,7 @@ func optedOut(p *pod) Outcome {
 }
 
 // unfit says why a pod cannot have a sidecar although it was opted in.
-func unfit(p *pod) (Outcome, string) {
+func unfit(p *Pod) (Outcome, string) {
 	switch {
 	case p.Spec.HostNetwork:
 		return HostNetwork, "no Envoy is injected: the pod uses hostNetwork"
@@ -205,7 +199,7 @@ func unfit(p *pod) (Outcome, string) {
 
 // isInjected reports whether the pod has our sidecar from an earlier call, with all that belongs to it. The container's
 // content is not compared: by now the API server and other webhooks have added to it.
-func isInjected(p *pod) bool {
+func isInjected(p *Pod) bool {
 	for _, key := range []string{redirect.Annotation, label.ProxyAnnotation, BootstrapAnnotation, TokenFileAnnotation} {
 		if p.Metadata.Annotations[key] == "" {
 			return false
@@ -215,7 +209,7 @@ func isInjected(p *pod) bool {
 }
 
 // add is the patch of a pod that has nothing of ours.
-func (i *Injector) add(p *pod) (Result, error) {
+func (i *Injector) add(p *Pod) (Result, error) {
 	annotations, warnings, err := i.annotationsOf(p)
 	if err != nil {
 		return Result{}, err
@@ -239,7 +233,7 @@ func (i *Injector) add(p *pod) (Result, error) {
 }
 
 // annotationsOf are what a pod gets. The warnings are about those of its own that say what is redirected.
-func (i *Injector) annotationsOf(p *pod) (annotations map[string]string, warnings []string, err error) {
+func (i *Injector) annotationsOf(p *Pod) (annotations map[string]string, warnings []string, err error) {
 	spec, warnings := exclude(i.config.redirectSpec(), p.Metadata.Annotations)
 	encoded, err := redirect.Encode(spec)
 	if err != nil {
@@ -251,7 +245,7 @@ func (i *Injector) annotationsOf(p *pod) (annotations map[string]string, warning
 }
 
 // doubts are what an injected pod may be worse off with.
-func (i *Injector) doubts(p *pod) []string {
+func (i *Injector) doubts(p *Pod) []string {
 	var found []string
 	if p.Spec.DNSPolicy == "None" || p.Spec.DNSPolicy == "Default" {
 		found = append(found, fmt.Sprintf(
@@ -288,7 +282,7 @@ func last(array patch.Path, missing bool, values []jsontext.Value) []patch.Opera
 
 // toFront moves our containers back to the front of the init containers, where another webhook put its own. They are
 // moved as they are.
-func toFront(p *pod, raw []byte) ([]patch.Operation, error) {
+func toFront(p *Pod) []patch.Operation {
 	var names, ours []string
 	for _, c := range p.Spec.InitContainers {
 		names = append(names, c.Name)
@@ -298,13 +292,6 @@ func toFront(p *pod, raw []byte) ([]patch.Operation, error) {
 			ours = append(ours, name)
 		}
 	}
-	if slices.Equal(names[:len(ours)], ours) {
-		return nil, nil
-	}
-	contents, err := rawInitContainers(raw)
-	if err != nil {
-		return nil, err
-	}
 	var ops []patch.Operation
 	array := patch.Of("spec", "initContainers")
 	for place, name := range ours {
@@ -312,10 +299,8 @@ func toFront(p *pod, raw []byte) ([]patch.Operation, error) {
 		if at == place {
 			continue
 		}
-		content := contents[at]
-		ops = append(ops, patch.Remove(array.Index(at)), patch.Add(array.Index(place), content))
+		ops = append(ops, patch.Move(array.Index(at), array.Index(place)))
 		names = slices.Insert(slices.Delete(names, at, at+1), place, name)
-		contents = slices.Insert(slices.Delete(contents, at, at+1), place, content)
 	}
-	return ops, nil
+	return ops
 }

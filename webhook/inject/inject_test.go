@@ -62,6 +62,23 @@ func newInjector(t testing.TB, c Config) *Injector {
 	return i
 }
 
+// injectRaw injects a Pod, given as the bytes that the API server sends.
+func injectRaw(i *Injector, raw []byte) (Result, error) {
+	p, err := Decode(raw)
+	if err != nil {
+		return Result{}, err
+	}
+	return i.Pod(p)
+}
+
+func templateRaw(i *Injector, raw []byte) ([]string, error) {
+	p, err := Decode(raw)
+	if err != nil {
+		return nil, err
+	}
+	return i.Template(p)
+}
+
 // patched applies a patch as the API server does.
 func patched(t testing.TB, raw []byte, ops []patch.Operation) []byte {
 	t.Helper()
@@ -130,7 +147,7 @@ func tell(t *testing.T, story *txtar.Archive) []txtar.File {
 	if err != nil {
 		t.Fatal(err)
 	}
-	result, err := newInjector(t, config).Pod(raw)
+	result, err := injectRaw(newInjector(t, config), raw)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -272,7 +289,7 @@ func TestInvalidConfig(t *testing.T) {
 func TestNotAPod(t *testing.T) {
 	i := newInjector(t, testConfig(t))
 	for _, raw := range []string{``, `null`, `[]`, `{}`, `{"metadata":{}}`, `{"spec":{}}`, `{"metadata":{},"spec":[]}`, `{"metadata":{"labels":3},"spec":{}}`} {
-		if result, err := i.Pod([]byte(raw)); err == nil {
+		if result, err := injectRaw(i, []byte(raw)); err == nil {
 			t.Errorf("%s: %+v", raw, result)
 		}
 	}
@@ -285,7 +302,7 @@ func TestAnnotationsThatDoNotFit(t *testing.T) {
 	pod := func(bytes int) []byte {
 		return []byte(`{"metadata":{"name":"p","annotations":{"k":"` + strings.Repeat("x", bytes-1) + `"}},"spec":{"containers":[{"name":"app"}]}}`)
 	}
-	result, err := i.Pod(pod(1))
+	result, err := injectRaw(i, pod(1))
 	if err != nil || result.Outcome != Injected {
 		t.Fatalf("%+v, %v", result, err)
 	}
@@ -298,11 +315,11 @@ func TestAnnotationsThatDoNotFit(t *testing.T) {
 		ours += len(key) + len(value)
 	}
 	for bytes, want := range map[int]Outcome{maxAnnotations - ours: Injected, maxAnnotations - ours + 1: Refused, maxAnnotations: Refused} {
-		result, err := i.Pod(pod(bytes))
+		result, err := injectRaw(i, pod(bytes))
 		if err != nil || result.Outcome != want {
 			t.Errorf("%d bytes: %s %.200s, %v, want %s", bytes, result.Outcome, result.Refusal, err, want)
 		}
-		template, err := i.Template(pod(bytes))
+		template, err := templateRaw(i, pod(bytes))
 		if told := len(template) > 0 && strings.Contains(template[0], "shorten them"); err != nil || told != (want == Refused) {
 			t.Errorf("a template of %d bytes: %q, %v", bytes, template, err)
 		}

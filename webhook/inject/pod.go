@@ -2,7 +2,6 @@ package inject
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"strings"
 
@@ -14,9 +13,9 @@ import (
 // which is not worth checking.
 var Decoding = jsontext.AllowDuplicateNames(true)
 
-// A pod is what injection reads of a Pod. It is never written back: patches are made against the bytes received, so
+// A Pod is what injection reads of a Pod. It is never written back: patches are made against the bytes received, so
 // fields that are not here, and fields of later Kubernetes versions, stay as they are.
-type pod struct {
+type Pod struct {
 	Metadata *Metadata `json:"metadata"`
 	Spec     *podSpec  `json:"spec"`
 }
@@ -104,40 +103,24 @@ type operatingSystem struct {
 	Name string `json:"name"`
 }
 
-// decode reads a Pod, or a pod template, which has the same shape.
-func decode(raw []byte) (*pod, error) {
-	var p pod
+// Decode reads a Pod, or a pod template, which has the same shape.
+func Decode(raw []byte) (*Pod, error) {
+	var p Pod
 	if err := json.Unmarshal(raw, &p, Decoding); err != nil {
 		return nil, fmt.Errorf("decode pod: %w", err)
-	}
-	if p.Spec == nil {
-		return nil, errors.New("decode pod: no spec")
 	}
 	return &p, nil
 }
 
-// rawInitContainers returns each init container as it was received.
-func rawInitContainers(raw []byte) ([]jsontext.Value, error) {
-	var p struct {
-		Spec struct {
-			InitContainers []jsontext.Value `json:"initContainers"`
-		} `json:"spec"`
-	}
-	if err := json.Unmarshal(raw, &p, Decoding); err != nil {
-		return nil, fmt.Errorf("decode init containers: %w", err)
-	}
-	return p.Spec.InitContainers, nil
-}
-
 // containers returns all containers of the pod, in the order in which they start.
-func (p *pod) containers() []container {
+func (p *Pod) containers() []container {
 	all := make([]container, 0, len(p.Spec.InitContainers)+len(p.Spec.Containers)+len(p.Spec.EphemeralContainers))
 	all = append(all, p.Spec.InitContainers...)
 	all = append(all, p.Spec.Containers...)
 	return append(all, p.Spec.EphemeralContainers...)
 }
 
-func (p *pod) isWindows() bool {
+func (p *Pod) isWindows() bool {
 	if p.Spec.OS != nil {
 		return p.Spec.OS.Name == "windows"
 	}
@@ -145,7 +128,7 @@ func (p *pod) isWindows() bool {
 }
 
 // isMirror reports whether the pod only shows a static pod of a node, which runs whatever the API server says.
-func (p *pod) isMirror() bool {
+func (p *Pod) isMirror() bool {
 	_, mirror := p.Metadata.Annotations["kubernetes.io/config.mirror"]
 	return mirror
 }

@@ -58,7 +58,7 @@ func each(t *testing.T, property func(t *testing.T, i *Injector, raw, after []by
 
 func injectOnce(t testing.TB, i *Injector, raw []byte) []byte {
 	t.Helper()
-	result, err := i.Pod(raw)
+	result, err := injectRaw(i, raw)
 	if err != nil || result.Outcome != Injected {
 		t.Fatalf("%s: %+v, %v", raw, result, err)
 	}
@@ -146,7 +146,7 @@ func TestTwiceIsOnce(t *testing.T) {
 // again injects an injected pod and wants nothing to be changed.
 func again(t *testing.T, i *Injector, raw []byte) {
 	t.Helper()
-	result, err := i.Pod(raw)
+	result, err := injectRaw(i, raw)
 	if err != nil || result.Outcome != AlreadyInjected || len(result.Patch) > 0 {
 		t.Errorf("the second time: %+v, %v", result, err)
 	}
@@ -175,7 +175,7 @@ func TestAnotherWebhookBetween(t *testing.T) {
 		if err != nil {
 			rt.Fatal(err)
 		}
-		result, err := i.Pod(raw)
+		result, err := injectRaw(i, raw)
 		if err != nil || result.Outcome != AlreadyInjected {
 			rt.Fatalf("%+v, %v", result, err)
 		}
@@ -235,7 +235,7 @@ func FuzzPod(f *testing.F) {
 	}
 	i := newInjector(f, testConfig(f))
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		if _, err := i.Pod(raw); err != nil {
+		if _, err := injectRaw(i, raw); err != nil {
 			return
 		}
 		// The API server sends each member once.
@@ -243,7 +243,7 @@ func FuzzPod(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		result, err := i.Pod(canonical)
+		result, err := injectRaw(i, canonical)
 		if err != nil || result.Outcome != Injected {
 			return
 		}

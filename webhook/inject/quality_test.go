@@ -41,7 +41,7 @@ func TestQualityOfService(t *testing.T) {
 			if test.whole != "" {
 				pod += `,"resources":` + test.whole
 			}
-			result, err := newInjector(t, test.config).Pod([]byte(pod + `}}`))
+			result, err := injectRaw(newInjector(t, test.config), []byte(pod+`}}`))
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -41,18 +41,25 @@ func (p Path) String() string {
 
 // An Operation changes a document in one place.
 type Operation struct {
-	// Op is "add" or "remove".
+	// Op is "add", "remove" or "move".
 	Op   string
 	Path Path
+	// From is where what is moved was.
+	From Path
 	// Value is what is added; it must be valid JSON.
 	Value jsontext.Value
 }
 
 // Add sets a member, or puts an element before the one at an index.
-func Add(p Path, value jsontext.Value) Operation { return Operation{"add", p, value} }
+func Add(p Path, value jsontext.Value) Operation {
+	return Operation{Op: "add", Path: p, Value: value}
+}
 
 // Remove takes a value out. It must be there.
-func Remove(p Path) Operation { return Operation{"remove", p, nil} }
+func Remove(p Path) Operation { return Operation{Op: "remove", Path: p} }
+
+// Move takes a value out and adds it elsewhere, a place that is counted without it.
+func Move(from, to Path) Operation { return Operation{Op: "move", Path: to, From: from} }
 
 // Set gives an object of strings these members and leaves its others alone. A nil have means that there is no object
 // yet. Members that are right already cost nothing.
@@ -108,6 +115,11 @@ func (o Operation) append(text []byte) ([]byte, error) {
 	text, err := jsontext.AppendQuote(text, o.Path.String())
 	if err != nil {
 		return nil, fmt.Errorf("path %q: %w", o.Path, err)
+	}
+	if o.From != nil {
+		if text, err = jsontext.AppendQuote(append(text, `,"from":`...), o.From.String()); err != nil {
+			return nil, fmt.Errorf("path %q: %w", o.From, err)
+		}
 	}
 	if o.Value != nil {
 		text = append(append(text, `,"value":`...), o.Value...)

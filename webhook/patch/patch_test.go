@@ -28,7 +28,8 @@ func TestApplied(t *testing.T) {
 	}
 	ops := append(append(append(set, whole...), nothing...),
 		Remove(Of("m").Member("~1")), Remove(Of("m", "é\"")), Remove(Of("m", "")),
-		Add(Of("l").Index(0), jsontext.Value("0")), Add(Of("l").End(), jsontext.Value("3")), Remove(Of("l").Index(1)))
+		Add(Of("l").Index(0), jsontext.Value("0")), Add(Of("l").End(), jsontext.Value("3")), Remove(Of("l").Index(1)),
+		Move(Of("l").Index(2), Of("l").Index(0)), Move(Of("l").Index(0), Of("m").Member("to/~")))
 	text, err := Marshal(ops)
 	if err != nil {
 		t.Fatal(err)
@@ -49,7 +50,7 @@ func TestApplied(t *testing.T) {
 	if err := json.Unmarshal(raw, &got); err != nil {
 		t.Fatal(err)
 	}
-	if err := json.Unmarshal([]byte(`{"m":{"a/b":"y","k":"same","c~d":"x/~\"\n","new":""},"l":[0,2,3],"empty":{},"other":{"k/~":"v"}}`), &want); err != nil {
+	if err := json.Unmarshal([]byte(`{"m":{"a/b":"y","k":"same","c~d":"x/~\"\n","new":"","to/~":3},"l":[0,2],"empty":{},"other":{"k/~":"v"}}`), &want); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

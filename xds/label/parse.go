@@ -2,7 +2,6 @@ package label
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 )
@@ -171,10 +170,11 @@ func conditions() (all []condition) {
 // trafficKeys returns the keys of our labels that have a value, sorted.
 func trafficKeys(labels map[string]string) []string {
 	var keys []string
-	for _, key := range slices.Sorted(maps.Keys(labels)) {
-		if strings.HasPrefix(key, Prefix) && labels[key] != "" {
+	for key, value := range labels {
+		if value != "" && strings.HasPrefix(key, Prefix) {
 			keys = append(keys, key)
 		}
 	}
+	slices.Sort(keys)
 	return keys
 }
