@@ -3,6 +3,8 @@ SHELL := /bin/bash -o pipefail
 .DEFAULT_GOAL := help
 
 REGISTRY  ?= localhost:5000
+# Of the images, for example linux/amd64,linux/arm64. Empty for this machine's.
+PLATFORMS ?=
 LOCAL     := $(CURDIR)/.local
 BIN       := $(LOCAL)/bin
 KUBECTL   := $(BIN)/kubectl --kubeconfig=$(LOCAL)/kubeconfig
@@ -36,9 +38,10 @@ bench: up ## Benchmarks: pod start, admission, redirect, control plane, label to
 soak: up ## A storm of label edits: 100 a second for half a minute, five times; fails unless every client ends up right
 	go test -count=1 -timeout 30m -run '^$$' -bench '^BenchmarkSoak$$' ./tests/bench
 
-images: ## Build the product's images without Docker and push them to REGISTRY, by default the local cluster's
+images: ## Build the product's images without Docker, for PLATFORMS, and push them to REGISTRY, by default the local cluster's
 images: $(if $(filter localhost:%,$(REGISTRY)),cluster)
-	go run ./tools/image -registry $(REGISTRY) -values $(LOCAL)/images.yaml
+	@mkdir -p $(LOCAL)
+	go run ./tools/image -registry $(REGISTRY) $(if $(PLATFORMS),-platform $(PLATFORMS)) -values $(LOCAL)/images.yaml
 
 up: cluster images ## Start a local Kubernetes with cert-manager and the product
 	$(HELM) upgrade --install traffic $(CHART) -n traffic-system --create-namespace --wait --timeout 5m \

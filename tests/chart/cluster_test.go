@@ -9,8 +9,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-
-	"golang.org/x/tools/txtar"
 )
 
 const kubectl = root + "/.local/bin/kubectl"
@@ -33,10 +31,6 @@ func ask(t *testing.T, input string, arguments ...string) (string, error) {
 
 // The API server is the judge of an upgrade from the installed chart to each story, as helm makes it.
 func TestAPIServerAcceptsEveryStory(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txtar")
-	if err != nil {
-		t.Fatal(err)
-	}
 	// In a namespace without a release: some fields of a Service cannot change, and a release does not change them.
 	const fresh = "traffic-stories"
 	if out, err := ask(t, "", "create", "namespace", fresh); err != nil {
@@ -60,12 +54,8 @@ func TestAPIServerAcceptsEveryStory(t *testing.T) {
 		})
 	}
 	accept("default")
-	for _, file := range files {
-		story, err := txtar.ParseFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		accept(filepath.Base(file), "-f", valuesFile(t, section(t, story, "values.yaml")))
+	for _, story := range stories(t) {
+		accept(story.name, "-f", valuesFile(t, story.values))
 	}
 }
 

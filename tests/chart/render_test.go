@@ -67,28 +67,50 @@ func TestDefault(t *testing.T) { golden(t, defaultGolden, objects(t, template(t)
 // Each story sets values and says what then differs from the default installation: a value without effect, or with an
 // effect that nobody meant, shows here.
 func TestValuesChangeWhatTheySay(t *testing.T) {
+	plain := template(t)
+	before := objects(t, plain)
+	all := documents(plain)
+	for _, story := range stories(t) {
+		t.Run(story.name, func(t *testing.T) {
+			rendered := template(t, "-f", valuesFile(t, story.values))
+			all = append(all, documents(rendered)...)
+			got := difference(before, objects(t, rendered))
+			if len(got) == 0 {
+				t.Fatal("these values change nothing")
+			}
+			golden(t, story.file, string(txtar.Format(&txtar.Archive{Comment: story.comment, Files: []txtar.File{
+				{Name: "values.yaml", Data: story.values}, {Name: "want.diff", Data: got},
+			}})))
+		})
+	}
+	t.Run("every line", func(t *testing.T) { everyLineIsIn(t, all) })
+}
+
+// A story sets values.
+type story struct {
+	name, file      string
+	comment, values []byte
+}
+
+func stories(t *testing.T) []story {
+	t.Helper()
 	files, err := filepath.Glob("testdata/*.txtar")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("there are no stories: %v", err)
 	}
-	before := objects(t, template(t))
+	var all []story
 	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
-			story, err := txtar.ParseFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			values := section(t, story, "values.yaml")
-			after := objects(t, template(t, "-f", valuesFile(t, values)))
-			got := difference(before, after)
-			if len(got) == 0 {
-				t.Fatal("these values change nothing")
-			}
-			golden(t, file, string(txtar.Format(&txtar.Archive{Comment: story.Comment, Files: []txtar.File{
-				{Name: "values.yaml", Data: values}, {Name: "want.diff", Data: got},
-			}})))
-		})
+		archive, err := txtar.ParseFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(archive.Files) == 0 || archive.Files[0].Name != "values.yaml" {
+			t.Fatalf("%s does not begin with values.yaml", file)
+		}
+		name := strings.TrimSuffix(filepath.Base(file), ".txtar")
+		all = append(all, story{name, file, archive.Comment, archive.Files[0].Data})
 	}
+	return all
 }
 
 // difference is what is removed and added, with the lines around it but not their numbers, which change with every story.
@@ -96,17 +118,6 @@ func difference(before, after string) []byte {
 	full := diff.Diff("default", []byte(before), "with these values", []byte(after))
 	_, hunks, _ := bytes.Cut(full, []byte("+++ with these values\n"))
 	return regexp.MustCompile(`(?m)^@@ .* @@$`).ReplaceAll(hunks, []byte("@@"))
-}
-
-func section(t *testing.T, story *txtar.Archive, name string) []byte {
-	t.Helper()
-	for _, file := range story.Files {
-		if file.Name == name {
-			return file.Data
-		}
-	}
-	t.Fatalf("the story has no section %s", name)
-	return nil
 }
 
 // Argo CD and Flux render again and again: a difference would be a change each time.

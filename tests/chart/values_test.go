@@ -3,12 +3,12 @@ package chart
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	"golang.org/x/tools/txtar"
 	"sigs.k8s.io/yaml"
 )
 
@@ -119,35 +119,31 @@ func closed(t *testing.T, s *schema, path string) {
 // A value that no story sets could be one that no template reads. Of those that are one word of a few, each word is told, so
 // that the API server judges what it renders.
 func TestEveryValueHasAStory(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txtar")
-	if err != nil {
-		t.Fatal(err)
-	}
-	told := map[string]map[string]bool{"global": {}}
-	schema := readSchema(t)
+	told := map[string]map[string]bool{}
+	schema, standard := readSchema(t), defaults(t)
 	all := schema.settable(schema, "")
+	for _, path := range all {
+		told[path] = map[string]bool{}
+	}
 	tell := func(values map[string]any) {
 		for _, path := range all {
-			if value, there := lookup(values, path); there && told[path] == nil {
-				told[path] = map[string]bool{fmt.Sprint(value): true}
-			} else if there {
+			if value, there := lookup(values, path); there {
 				told[path][fmt.Sprint(value)] = true
 			}
 		}
 	}
-	for _, file := range files {
-		story, err := txtar.ParseFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		tell(readValues(t, section(t, story, "values.yaml")))
+	for _, story := range stories(t) {
+		tell(readValues(t, story.values))
 	}
 	for _, path := range all {
-		if told[path] == nil {
-			t.Errorf("no story in testdata sets %s", path)
+		value, _ := lookup(standard, path)
+		others := maps.Clone(told[path])
+		delete(others, fmt.Sprint(value))
+		if len(others) == 0 && path != "global" {
+			t.Errorf("no story in testdata sets %s to something else than its default, %v", path, value)
 		}
 	}
-	tell(defaults(t))
+	tell(standard)
 	for _, path := range all {
 		for _, word := range schema.words(schema, path) {
 			if !told[path][word] {
@@ -227,6 +223,10 @@ func TestWrongValuesAreRefused(t *testing.T) {
 		"prometheus.replicas=2":                 "additional properties 'replicas' not allowed",
 		"zipkin.enabled=true,tracing.kind=otlp": "zipkin.enabled with tracing.kind=otlp, which Zipkin does not speak: set tracing.address",
 		"certManager.namespace=Cert":            "at '/certManager/namespace': 'Cert' does not match pattern",
+		"commonLabels.team=a team":              "at '/commonLabels/team': 'a team' does not match pattern",
+		`commonLabels.traffic\.x=true`:          "at '/commonLabels/traffic.x': false schema",
+		"control.podAnnotations.a=true":         "at '/control/podAnnotations/a': got boolean, want string",
+		"resourceQuota.pods=0":                  "at '/resourceQuota/pods': minimum: got 0, want 1",
 	} {
 		t.Run(set, func(t *testing.T) {
 			_, complaint, err := run(t, "template", "traffic", chartDir, "-n", namespace, "--set", set)

@@ -1,4 +1,7 @@
-{{- /* Labels of an object. Takes a dict with "root" and "component", the program that the object belongs to. */ -}}
+{{- /*
+Labels of an object. Takes a dict with "root", "component", the program that the object belongs to, and perhaps "labels": more,
+which go before commonLabels.
+*/ -}}
 {{- define "traffic.labels" -}}
 helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version | replace "+" "_" }}
 app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
@@ -11,6 +14,9 @@ app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 app.kubernetes.io/part-of: kubernetes-traffic-manager
 app.kubernetes.io/component: {{ .component }}
 {{ include "traffic.selector" . }}
+{{- with merge (dict) (default (dict) .labels) (default (dict) .root.Values.commonLabels) }}
+{{ toYaml . }}
+{{- end }}
 {{- end }}
 
 {{- define "traffic.selector" -}}

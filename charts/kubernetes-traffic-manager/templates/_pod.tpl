@@ -21,6 +21,16 @@ tolerations:
 {{- end }}
 {{- end }}
 
+{{- /* Takes a dict with "root", "component" and "values", the program's values. */ -}}
+{{- define "traffic.podMetadata" -}}
+labels:
+  {{- include "traffic.podLabels" . | nindent 2 }}
+{{- with .values.podAnnotations }}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
 {{- /* Replicas on different nodes and zones, during rollouts as well. Takes a dict with "root", "component" and "spread". */ -}}
 {{- define "traffic.spread" -}}
 {{- with .spread -}}
