@@ -3,6 +3,7 @@ package admit
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -206,4 +207,31 @@ func TestManyAtOnce(t *testing.T) {
 		})
 	}
 	callers.Wait()
+}
+
+// gone is a client that resets its stream while the answer is on its way: what is being written is still read after Write has returned.
+type gone struct {
+	discard
+	written []byte
+}
+
+func (g *gone) Write(p []byte) (int, error) {
+	g.written = p
+	return 0, io.ErrClosedPipe
+}
+
+// TestAnswerStaysTheClients: whoever goes away in the midst of an answer does not read in it what another is answered.
+func TestAnswerStaysTheClients(t *testing.T) {
+	h, _ := newHandler(t)
+	request := httptest.NewRequest(http.MethodPost, InjectPath, strings.NewReader(string(reviewOf(t, "Pod", smallPod))))
+	request.Header.Set("Content-Type", "application/json")
+	var g gone
+	h.ServeHTTP(&g, request)
+	before := string(g.written)
+	for range 10 {
+		call(t, h, InjectPath, string(reviewOf(t, "Pod", strings.Replace(smallPod, `"web"`, `"secret"`, 1))))
+	}
+	if before == "" || string(g.written) != before {
+		t.Errorf("it was %.100s, and is %.100s", before, g.written)
+	}
 }

@@ -102,14 +102,16 @@ func reviewed[T any](handle func(*request[T]) (answer, error), m pathMetrics, lo
 // reply sends a review as a whole, so that it is not cut into chunks.
 func reply(w http.ResponseWriter, response *admissionv1.AdmissionReview) error {
 	text := buffers.Get().(*bytes.Buffer)
-	defer release(text)
 	if err := stdjson.NewEncoder(text).Encode(response); err != nil {
 		return fmt.Errorf("encode review: %w", err)
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Content-Length", strconv.Itoa(text.Len()))
-	_, err := w.Write(text.Bytes())
-	return err
+	if _, err := w.Write(text.Bytes()); err != nil {
+		return err // and HTTP/2 may be writing it still, for a stream that is reset: it must not become another's answer
+	}
+	release(text)
+	return nil
 }
 
 // respond is the way from a request to its response.
@@ -135,8 +137,8 @@ func readReview[T any](r *http.Request) (*request[T], error) {
 	}
 	body := buffers.Get().(*bytes.Buffer)
 	defer release(body)
-	if r.ContentLength > 0 && r.ContentLength <= maxBody {
-		body.Grow(int(r.ContentLength) + bytes.MinRead)
+	if r.ContentLength > 0 {
+		body.Grow(int(min(r.ContentLength, maxKept-bytes.MinRead)) + bytes.MinRead) // of more only what does come takes memory
 	}
 	if _, err := body.ReadFrom(http.MaxBytesReader(nil, r.Body, maxBody)); err != nil {
 		var tooLarge *http.MaxBytesError

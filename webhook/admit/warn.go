@@ -26,8 +26,11 @@ func (h warnings) answer(r *request[object]) (answer, error) {
 	texts := h.about(kind, r.Namespace, o)
 	if r.Operation == admissionv1.Update {
 		old := &r.OldObject
-		before := h.about(kind, r.Namespace, old)
-		texts = slices.DeleteFunc(texts, func(text string) bool { return slices.Contains(before, text) })
+		before := map[string]bool{}
+		for _, text := range h.about(kind, r.Namespace, old) {
+			before[text] = true
+		}
+		texts = slices.DeleteFunc(texts, func(text string) bool { return before[text] })
 		if len(h.notInjected(kind, r.Namespace, o)) == 0 {
 			texts = append(texts, tooLate(kind, o, old)...)
 		}

@@ -40,8 +40,15 @@ func ParsePorts(text string) (redirect.PortRange, error) {
 	return ports, nil
 }
 
+// maxList is how long a list may be in bytes: several times the longest that can be meant. The webhook is asked before the API server
+// looks at the length of annotations, and a million bad items would fill its memory with what is wrong with each.
+const maxList = 16 << 10
+
 // ParseList reads values that are separated by commas. The good ones count even if others are bad.
 func ParseList[T any](text string, parse func(string) (T, error)) (values []T, errs []error) {
+	if len(text) > maxList {
+		return nil, []error{fmt.Errorf("%d bytes long, at most %d are possible", len(text), maxList)}
+	}
 	for item := range strings.SplitSeq(text, ",") {
 		item = strings.TrimSpace(item)
 		if item == "" {

@@ -53,14 +53,12 @@ func (s Settings) closed(kind Kind, of []Protocol) string {
 	if len(s.Ports) == 0 {
 		return fmt.Sprintf("no port of the %s is open to pods: that takes a label %s%s", kind, portPrefix, portPlaceholder)
 	}
-	var others []string
-	for _, port := range slices.Sorted(maps.Keys(s.Ports)) {
-		if of == nil || slices.Contains(of, s.Ports[port]) {
-			return ""
-		}
-		others = append(others, fmt.Sprintf("%d is %s", port, s.Ports[port]))
+	others := slices.Sorted(maps.Keys(s.Ports))
+	if of == nil || slices.ContainsFunc(others, func(port uint16) bool { return slices.Contains(of, s.Ports[port]) }) {
+		return ""
 	}
-	return fmt.Sprintf("it has a meaning for %s ports only, and %s", list(of, "and"), strings.Join(others, ", "))
+	are := some(others, func(port uint16) string { return fmt.Sprintf("%d is %s", port, s.Ports[port]) })
+	return fmt.Sprintf("it has a meaning for %s ports only, and %s", list(of, "and"), are)
 }
 
 // hashesNothing reports whether endpoints are picked at random, for want of something to hash.
@@ -127,4 +125,20 @@ func list[T fmt.Stringer](things []T, last string) string {
 		return strings.Join(words, "")
 	}
 	return strings.Join(words[:len(words)-1], ", ") + " " + last + " " + words[len(words)-1]
+}
+
+// mostNamed bounds how many of an object's ports a reason names: it may have ten thousand, and as many labels, and one reason each.
+const mostNamed = 10
+
+// some names things, of very many the first.
+func some[T any](things []T, name func(T) string) string {
+	var words []string
+	for _, thing := range things[:min(len(things), mostNamed)] {
+		words = append(words, name(thing))
+	}
+	text := strings.Join(words, ", ")
+	if more := len(things) - mostNamed; more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
+	}
+	return text
 }

@@ -48,12 +48,10 @@ func Parse(kind Kind, labels map[string]string) (Settings, []Problem) {
 		pending = trafficKeys(labels)
 	)
 	for _, entry := range Table {
-		rest := pending[:0:0]
-		for _, key := range pending {
+		pending = slices.DeleteFunc(pending, func(key string) bool {
 			port, ok, err := entry.Matches(key)
 			if !ok {
-				rest = append(rest, key)
-				continue
+				return false
 			}
 			p, valid := entry.apply(&s, kind, key, labels[key], port, err)
 			switch {
@@ -62,8 +60,8 @@ func Parse(kind Kind, labels map[string]string) (Settings, []Problem) {
 			case p != nil:
 				changed = append(changed, *p)
 			}
-		}
-		pending = rest
+			return true
+		})
 	}
 	problems := s.refused(kind, invalid)
 	idle := idle(kind, labels, s, problems)
@@ -126,10 +124,13 @@ func (k Key) apply(s *Settings, kind Kind, key, value string, port uint16, portE
 // longer than all the rest.
 const maxSuggestions = 20
 
+// maxUnknown bounds how many of them are told at all: an object may have a hundred thousand.
+const maxUnknown = 100
+
 // unknown tells of keys that are none of the vocabulary.
 func unknown(keys []string, labels map[string]string) []Problem {
 	var problems []Problem
-	for n, key := range keys {
+	for n, key := range keys[:min(len(keys), maxUnknown)] {
 		p := Problem{Key: key, Value: labels[key], Reason: "no such label", InForce: "nothing"}
 		if n < maxSuggestions {
 			p.Reason += suggestion(key)

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 )
 
 // A PodSpec is what tells at which ports a pod listens. Its fields are those of the API.
@@ -34,18 +33,19 @@ func (s PodSpec) Undeclared(labels map[string]string, settings Settings, sidecar
 	if len(declared) == 0 {
 		return nil
 	}
+	only := some(declared, func(port int32) string { return fmt.Sprint(port) })
 	inForce := "the port is open"
 	if s.HostNetwork {
 		inForce += " at the node's address"
 	}
 	for _, port := range slices.Sorted(maps.Keys(settings.Ports)) {
-		if slices.Contains(declared, int32(port)) {
+		if _, is := slices.BinarySearch(declared, int32(port)); is {
 			continue
 		}
 		key := OpenedBy(labels, port)
 		problems = append(problems, Problem{
 			Key: key, Value: labels[key], InForce: inForce,
-			Reason: fmt.Sprintf("the containers declare only %s: does one listen on %d too?", strings.Trim(fmt.Sprint(declared), "[]"), port),
+			Reason: fmt.Sprintf("the containers declare only %s: does one listen on %d too?", only, port),
 		})
 	}
 	return problems

@@ -61,7 +61,7 @@ func (s ServiceSpec) find(number int32) (ServicePort, string) {
 		return ServicePort{}, "an ExternalName Service has no address: label the Service that it names, or exclude what it names " +
 			"from the redirect with the pod annotation traffic.envoy.exclude-cidrs"
 	}
-	reason := s.lacks(number)
+	reason := ""
 	for _, p := range s.Ports {
 		switch {
 		case p.Port != number:
@@ -70,6 +70,9 @@ func (s ServiceSpec) find(number int32) (ServicePort, string) {
 		default:
 			reason = fmt.Sprintf("port %d is %s, and only TCP goes through Envoy", number, p.Protocol)
 		}
+	}
+	if reason == "" {
+		reason = s.lacks(number)
 	}
 	return ServicePort{}, reason
 }
@@ -111,9 +114,10 @@ func (s ServiceSpec) lacks(number int32) string {
 	if len(s.Ports) == 0 {
 		return "the Service has no ports"
 	}
-	var words []string
-	for _, p := range s.Ports {
-		words = append(words, strings.TrimSpace(fmt.Sprintf("%d %s", p.Port, p.Name)))
-	}
-	return fmt.Sprintf("the Service has no port %d, only %s", number, strings.Join(words, ", "))
+	return fmt.Sprintf("the Service has no port %d, only %s", number, PortNames(s.Ports))
+}
+
+// PortNames says which ports there are, of very many the first.
+func PortNames(ports []ServicePort) string {
+	return some(ports, func(p ServicePort) string { return strings.TrimSpace(fmt.Sprintf("%d %s", p.Port, p.Name)) })
 }

@@ -49,6 +49,32 @@ func TestOpened(t *testing.T) {
 	}
 }
 
+// TestManyPorts: of an object with thousands of ports, and a label for as many others, each reason names a few; with all of them in each,
+// one Service filled the memory of the webhook, and of the control plane for as long as it was there.
+func TestManyPorts(t *testing.T) {
+	const n = 2000
+	var service ServiceSpec
+	var app Container
+	labels := map[string]string{}
+	for i := range n {
+		labels[PortKey(uint16(10_000+i))] = "tcp"
+		service.Ports = append(service.Ports, ServicePort{Port: int32(20_000 + i)})
+		app.Ports = append(app.Ports, ContainerPort{ContainerPort: int32(20_000 + i)})
+	}
+	settings, _ := Parse(Service, labels)
+	const few = "20000, 20001, 20002, 20003, 20004, 20005, 20006, 20007, 20008, 20009 and 1990 more"
+	_, shut := service.Opened(labels, settings)
+	declared := PodSpec{Containers: []Container{app}}.Undeclared(labels, settings, "traffic-envoy")
+	for want, problems := range map[string][]Problem{
+		"the Service has no port 10000, only " + few:                             shut,
+		"the containers declare only " + few + ": does one listen on 10000 too?": declared,
+	} {
+		if len(problems) != n || problems[0].Reason != want {
+			t.Errorf("%d problems, the first is %.200v, want %s", len(problems), problems[:min(len(problems), 1)], want)
+		}
+	}
+}
+
 // TestUnkept: what a Service asks of Kubernetes, or of Envoy, and does not get where a label opens its port.
 func TestUnkept(t *testing.T) {
 	const (

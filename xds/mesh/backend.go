@@ -3,7 +3,7 @@ package mesh
 import (
 	"fmt"
 	"net/netip"
-	"strings"
+	"slices"
 
 	"github.com/kubernetes-traffic-manager/traffic/xds/label"
 )
@@ -41,22 +41,19 @@ func (m *Mesh) Backend(service Object, name string, number int32) (Port, error) 
 
 // portNamed returns the TCP port of a name, or of a number if there is no name.
 func (s *service) portNamed(name string, number int32) (label.ServicePort, error) {
-	var ports []string
+	is := func(p label.ServicePort) bool { return name != "" && p.Name == name || name == "" && p.Port == number }
 	for _, p := range s.spec.Ports {
-		if name != "" && p.Name == name || name == "" && p.Port == number {
-			if p.IsTCP() {
-				return p, nil
-			}
-			continue
+		if is(p) && p.IsTCP() {
+			return p, nil
 		}
-		ports = append(ports, strings.TrimSpace(fmt.Sprintf("%d %s", p.Port, p.Name)))
 	}
 	wanted := name
 	if name == "" {
 		wanted = fmt.Sprint(number)
 	}
-	if len(ports) == 0 {
+	others := slices.DeleteFunc(slices.Clone(s.spec.Ports), is)
+	if len(others) == 0 {
 		return label.ServicePort{}, fmt.Errorf("%s has no TCP port %s", s.object, wanted)
 	}
-	return label.ServicePort{}, fmt.Errorf("%s has no TCP port %s, only %s", s.object, wanted, strings.Join(ports, ", "))
+	return label.ServicePort{}, fmt.Errorf("%s has no TCP port %s, only %s", s.object, wanted, label.PortNames(others))
 }
