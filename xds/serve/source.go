@@ -12,34 +12,40 @@ import (
 )
 
 const (
-	// mostLimiters bounds the memory that strangers can have us use.
-	mostLimiters = 4096
-	// limiterIdle is for how long a limiter is kept that is not used. By then it would let a whole burst pass again.
-	limiterIdle = 10 * time.Minute
+	// mostRecent bounds the memory that strangers can have us use.
+	mostRecent = 4096
+	// recentIdle is for how long what is not used is kept. By then a limiter would let a whole burst pass again.
+	recentIdle = 10 * time.Minute
 )
 
-// limiters are one rate limiter for each key of those that were seen last.
-type limiters struct {
-	limit rate.Limit
-	burst int
+// A recent keeps one thing for each key of those that were seen last.
+type recent[T any] struct {
+	fresh func() T
 
 	mu    sync.Mutex
 	cache *cache.LRUExpireCache
 }
 
-func newLimiters(limit rate.Limit, burst int) *limiters {
-	return &limiters{limit: limit, burst: burst, cache: cache.NewLRUExpireCache(mostLimiters)}
+func newRecent[T any](fresh func() T) *recent[T] {
+	return &recent[T]{fresh: fresh, cache: cache.NewLRUExpireCache(mostRecent)}
 }
 
-func (l *limiters) of(key string) *rate.Limiter {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	limiter, ok := l.cache.Get(key)
+func (r *recent[T]) of(key string) T {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	thing, ok := r.cache.Get(key)
 	if !ok {
-		limiter = rate.NewLimiter(l.limit, l.burst)
+		thing = r.fresh()
 	}
-	l.cache.Add(key, limiter, limiterIdle)
-	return limiter.(*rate.Limiter)
+	r.cache.Add(key, thing, recentIdle)
+	return thing.(T)
+}
+
+// limiters are one rate limiter for each key.
+type limiters = recent[*rate.Limiter]
+
+func newLimiters(limit rate.Limit, burst int) *limiters {
+	return newRecent(func() *rate.Limiter { return rate.NewLimiter(limit, burst) })
 }
 
 // source is the address of a stream's peer, or for IPv6 its /64, of which a pod may have every address.

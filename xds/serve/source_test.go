@@ -140,14 +140,14 @@ func TestSource(t *testing.T) {
 func TestLimitersAreBounded(t *testing.T) {
 	l := newLimiters(1, 1)
 	busy := l.of("busy")
-	for i := range 3 * mostLimiters {
+	for i := range 3 * mostRecent {
 		l.of(fmt.Sprint(i))
 		if l.of("busy") != busy {
 			t.Fatalf("the limit is forgotten after %d others", i)
 		}
 	}
-	if got := len(l.cache.Keys()); got != mostLimiters {
-		t.Errorf("%d limiters are kept, want %d", got, mostLimiters)
+	if got := len(l.cache.Keys()); got != mostRecent {
+		t.Errorf("%d limiters are kept, want %d", got, mostRecent)
 	}
 }
 

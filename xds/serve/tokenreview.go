@@ -36,7 +36,9 @@ const (
 	// reviewsAtOnce bounds the reviews that run. A thousand proxies that reconnect wait here, and not at the API server, which
 	// would take so long over all of them at once that each timed out and was asked again.
 	reviewsAtOnce = 32
-	reviewTimeout = 5 * time.Second
+	// reviewsPerSource bounds those of one source: when reviews take long, a pod that guesses would have all others wait.
+	reviewsPerSource = 8
+	reviewTimeout    = 5 * time.Second
 )
 
 // Extra keys that the API server sets for a token that is bound to a pod.
@@ -53,8 +55,10 @@ type TokenReviewer struct {
 	refused  *cache.LRUExpireCache
 	sources  *limiters
 	running  singleflight.Group
-	atOnce   *semaphore.Weighted
-	reviews  *prometheus.CounterVec
+	// atOnce has room for the reviews that run, perSource for those of each source.
+	atOnce    *semaphore.Weighted
+	perSource *recent[*semaphore.Weighted]
+	reviews   *prometheus.CounterVec
 }
 
 // A verdict is what is known of a token.
@@ -75,12 +79,13 @@ func NewTokenReviewer(client authenticationclient.TokenReviewInterface, register
 		return nil, fmt.Errorf("register a metric: %w", err)
 	}
 	return &TokenReviewer{
-		client:   client,
-		accepted: cache.NewLRUExpireCache(acceptedTokens),
-		refused:  cache.NewLRUExpireCache(refusedTokens),
-		sources:  newLimiters(sourceReviews, sourceBurst),
-		atOnce:   semaphore.NewWeighted(reviewsAtOnce),
-		reviews:  reviews,
+		client:    client,
+		accepted:  cache.NewLRUExpireCache(acceptedTokens),
+		refused:   cache.NewLRUExpireCache(refusedTokens),
+		sources:   newLimiters(sourceReviews, sourceBurst),
+		atOnce:    semaphore.NewWeighted(reviewsAtOnce),
+		perSource: newRecent(func() *semaphore.Weighted { return semaphore.NewWeighted(reviewsPerSource) }),
+		reviews:   reviews,
 	}, nil
 }
 
@@ -155,6 +160,11 @@ func (r *TokenReviewer) remember(key [sha256.Size]byte, id Identity, err error) 
 func (r *TokenReviewer) review(ctx context.Context, token string) (Identity, error) {
 	turn, done := context.WithTimeout(ctx, turnTimeout)
 	defer done()
+	own := r.perSource.of(source(ctx))
+	if err := own.Acquire(turn, 1); err != nil {
+		return Identity{}, fmt.Errorf("token review: %d others of the same address did not end in time: %w", reviewsPerSource, err)
+	}
+	defer own.Release(1)
 	if err := r.atOnce.Acquire(turn, 1); err != nil {
 		return Identity{}, fmt.Errorf("token review: %d others did not end in time: %w", reviewsAtOnce, err)
 	}

@@ -275,3 +275,36 @@ func TestReviewsAtOnceAreLimited(t *testing.T) {
 		}
 	})
 }
+
+// While reviews take long, a pod that guesses tokens does not have the proxies of others wait behind its guesses.
+func TestGuessesDoNotHoldUpOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := &slowAPI{answer: make(chan struct{})}
+		r, err := NewTokenReviewer(a, prometheus.NewRegistry())
+		if err != nil {
+			t.Fatal(err)
+		}
+		const guesses = 100
+		done := make(chan error, guesses+1)
+		authenticate := func(address, token string) {
+			_, err := r.Authenticate(from(t, address), token)
+			done <- err
+		}
+		for i := range guesses {
+			go authenticate("10.0.0.1:1", fmt.Sprint("guess-", i))
+		}
+		synctest.Wait()
+		before := a.reviews.Load()
+		go authenticate("10.0.0.2:1", "another")
+		synctest.Wait()
+		if n := a.reviews.Load(); n != before+1 {
+			t.Errorf("%d guesses are reviewed, and the other's token waits", n)
+		}
+		close(a.answer)
+		for range guesses + 1 {
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
