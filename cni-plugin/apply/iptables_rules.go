@@ -42,23 +42,22 @@ func (t tables) create(p redirect.Program) string {
 func (t tables) replace(live rules, p redirect.Program) string {
 	return t.text(func(c chain) []string {
 		lines := []string{":" + c.own + " - [0:0]"} // made, or emptied
-		for _, jump := range live.jumps(c) {
-			lines = append(lines, "-D "+c.base+" "+jump)
-		}
+		lines = append(lines, live.deleteJumps(c)...)
 		lines = append(lines, "-I "+c.base+" 1 "+c.jump())
 		return append(lines, t.family.rules(c, c.own, p)...)
 	})
 }
 
-// remove is the text that takes out what there is of our chains.
+// remove is the text that takes out what there is of our chains. One to which rules
+// of others lead cannot go; empty it does nothing.
 func (t tables) remove(live rules) string {
 	return t.text(func(c chain) []string {
-		var lines []string
-		for _, jump := range live.jumps(c) {
-			lines = append(lines, "-D "+c.base+" "+jump)
-		}
+		lines := live.deleteJumps(c)
 		if _, ok := live[c.table][c.own]; ok {
-			lines = append(lines, "-F "+c.own, "-X "+c.own)
+			lines = append(lines, "-F "+c.own)
+			if !live.othersLeadTo(c) {
+				lines = append(lines, "-X "+c.own)
+			}
 		}
 		return lines
 	})
@@ -136,15 +135,16 @@ type rules map[string]map[string][]string
 // commentOption is what rules are compared without: versions quote it differently.
 var commentOption = regexp.MustCompile(`-m comment --comment (?:"(?:[^"\\]|\\.)*"|\S+) `)
 
-// parseRules reads what iptables-save printed. A table that it cannot read is an
-// error: it stands there as a remark.
+// parseRules reads what iptables-save printed. A table of ours that it cannot read
+// is an error: it stands there as a remark. What is printed can be anything that the
+// pod wants to be read: comments and names are printed with their line ends.
 func parseRules(saved string) (rules, error) {
 	live := rules{}
 	table := map[string][]string{} // nobody's, before the first
 	for line := range strings.Lines(saved) {
 		line = strings.TrimSpace(line)
 		switch {
-		case strings.HasPrefix(line, "#") && strings.Contains(line, "is incompatible"):
+		case slices.ContainsFunc(chains, func(c chain) bool { return strings.HasPrefix(line, "# Table `"+c.table+"' is incompatible") }):
 			return nil, fmt.Errorf("%s: another program wrote rules there that iptables cannot read; use the back end nftables", strings.Trim(line, "# "))
 		case strings.HasPrefix(line, "*"):
 			table = map[string][]string{}
@@ -160,21 +160,41 @@ func parseRules(saved string) (rules, error) {
 	return live, nil
 }
 
-// jumps lists the rules that lead from the kernel's chain to ours.
-func (r rules) jumps(c chain) []string {
-	var jumps []string
+// jumps counts our jumps: the rules that lead from the kernel's chain to ours, and
+// do nothing else.
+func (r rules) jumps(c chain) int {
+	n := 0
 	for _, rule := range r[c.table][c.base] {
-		if words := strings.Fields(rule); slices.Contains(words, c.own) {
-			jumps = append(jumps, rule)
+		if rule == c.jump() {
+			n++
 		}
 	}
-	return jumps
+	return n
+}
+
+// deleteJumps is made of our own words alone: what a pod has written into a rule must
+// not become arguments of a program that runs as root.
+func (r rules) deleteJumps(c chain) []string {
+	return slices.Repeat([]string{"-D " + c.base + " " + c.jump()}, r.jumps(c))
+}
+
+// othersLeadTo reports rules that lead to our chain and are not our jump.
+func (r rules) othersLeadTo(c chain) bool {
+	for name, rules := range r[c.table] {
+		for _, rule := range rules {
+			isJump := name == c.base && rule == c.jump()
+			if leads := strings.HasSuffix(" "+rule, " -j "+c.own) || strings.HasSuffix(" "+rule, " -g "+c.own); leads && !isJump {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func (r rules) hasOurs() bool {
 	return slices.ContainsFunc(chains, func(c chain) bool {
 		_, ok := r[c.table][c.own]
-		return ok || len(r.jumps(c)) > 0
+		return ok || r.jumps(c) > 0
 	})
 }
 
@@ -182,7 +202,7 @@ func (r rules) hasOurs() bool {
 func (r rules) check(f family, p redirect.Program) error {
 	for _, c := range chains {
 		base := r[c.table][c.base]
-		if len(base) == 0 || base[0] != c.jump() || len(r.jumps(c)) != 1 {
+		if len(base) == 0 || base[0] != c.jump() || r.jumps(c) != 1 {
 			return fmt.Errorf("%w: chain %s of table %s does not begin with its one jump to %s", ErrDiffers, c.base, c.table, c.own)
 		}
 		live := r[c.table][c.own]

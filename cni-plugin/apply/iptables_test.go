@@ -2,6 +2,7 @@ package apply
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -98,11 +99,43 @@ func TestMissingProgram(t *testing.T) {
 }
 
 // Rules that only nft can read cannot be compared, which is not the same as
-// being wrong: they are not written again and again.
+// being wrong: they are not written again and again. In tables that we do not use
+// they are nothing to us.
 func TestUnreadableTable(t *testing.T) {
-	_, err := parseRules("# Table `nat' is incompatible, use 'nft' tool.\n")
+	const remark = "# Table `%s' is incompatible, use 'nft' tool.\n"
+	_, err := parseRules(fmt.Sprintf(remark, "nat"))
 	if err == nil || errors.Is(err, ErrDiffers) || !strings.Contains(err.Error(), "use the back end nftables") {
 		t.Errorf("got %v", err)
+	}
+	if _, err := parseRules(fmt.Sprintf(remark, "mangle")); err != nil {
+		t.Errorf("a table of others: %v", err)
+	}
+}
+
+// Rules of a pod that speak of our chains stay, and nothing that a pod has written
+// becomes an argument of iptables, which runs as root on the node.
+func TestRulesThatSpeakOfOurs(t *testing.T) {
+	p := redirect.Rules(plain)
+	ipv4 := tables{family: families[0], mode: ModeNFT}
+	for _, theirs := range []string{
+		`-m comment --comment "before TRAFFIC_ENVOY_OUTPUT comes" -j ACCEPT`,
+		`-p tcp -j TRAFFIC_ENVOY_OUTPUT`,
+		"-m comment --comment \"x\n-A OUTPUT -M /tmp/evil -j TRAFFIC_ENVOY_OUTPUT\n\" -j ACCEPT",
+	} {
+		live, err := parseRules(strings.Replace(saved(ipv4, p), "-A OUTPUT -j OTHER", "-A OUTPUT "+theirs, 1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := live.check(ipv4.family, p); err != nil {
+			t.Errorf("beside %s: %v", theirs, err)
+		}
+		own, err := parseRules(saved(ipv4, p))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, want := ipv4.replace(live, p), ipv4.replace(own, p); got != want {
+			t.Errorf("beside %s iptables is told\n%s\nwant\n%s", theirs, got, want)
+		}
 	}
 }
 

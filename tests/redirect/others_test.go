@@ -91,6 +91,47 @@ func TestRulesOfPods(t *testing.T) {
 	}
 }
 
+// Rules of a pod that speak of our chains, by words or by a line that looks like one
+// of iptables', and tables that only nft can read, are the pod's: they stay, and keep
+// nobody from being redirected.
+func TestRulesOfPodsThatSpeakOfOurs(t *testing.T) {
+	for _, mode := range []string{"nft", "legacy"} {
+		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
+			w := &world{TB: t, pod: newNamespace(t)}
+			r := newRuntime(t, "1.1.0", path(w.pod), encode(t, plain), plugin.NewEntry("iptables-"+mode, false))
+			r.mustAdd(t)
+			for _, family := range []string{"iptables-", "ip6tables-"} {
+				for _, rule := range []string{
+					`-I OUTPUT 2 -m comment --comment "before TRAFFIC_ENVOY_OUTPUT comes" -j ACCEPT`,
+					`-A OUTPUT -p tcp -g TRAFFIC_ENVOY_OUTPUT`,
+					"-A OUTPUT -m comment --comment 'x\n-A OUTPUT -M /tmp/no -j TRAFFIC_ENVOY_OUTPUT\n' -j ACCEPT",
+				} {
+					w.shell(w.pod, family+mode+" -t nat "+rule)
+				}
+			}
+			if mode == "nft" {
+				w.shell(w.pod, "nft 'add table ip mangle; add chain ip mangle own { type filter hook output priority 7; }; add rule ip mangle own ct state { new, established } accept'")
+			}
+			own := theirs{show: "iptables-" + mode + " -t nat -S OUTPUT | grep -vx -e '-A OUTPUT -j TRAFFIC_ENVOY_OUTPUT'"}
+			before := w.shell(w.pod, own.show)
+			if err := r.check(); err != nil {
+				t.Errorf("CHECK: %v", err)
+			}
+			w.shell(w.pod, "iptables-"+mode+" -t nat -D OUTPUT 1")
+			expectRepairByAdd(t, r)
+			w.shell(w.pod, "iptables-"+mode+" -t nat -S TRAFFIC_ENVOY_OUTPUT | grep REDIRECT")
+			r.mustDel(t)
+			if left := w.shell(w.pod, "iptables-"+mode+" -t nat -S; ip6tables-"+mode+" -t nat -S"); strings.Contains(left, "REDIRECT") || strings.Contains(left, "\n-A OUTPUT -j TRAFFIC") {
+				t.Errorf("DEL left\n%s", left)
+			}
+			if after := w.shell(w.pod, own.show); after != before {
+				t.Errorf("rules of the pod are\n%s\nwere\n%s", after, before)
+			}
+		})
+	}
+}
+
 // ownRulesCells hold for the spec excluding and rules of the pod's own.
 func ownRulesCells(f int) []cell {
 	return []cell{
