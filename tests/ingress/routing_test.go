@@ -207,3 +207,19 @@ func TestClaims(t *testing.T) {
 		t.Errorf("the younger is still told %s", told)
 	}
 }
+
+// TestLongRules: a path with as many escapes as a rule may have, and a wildcard of the longest host, are served, and so are the hosts
+// of others: Envoy would refuse the routes of all for one regular expression that is too large.
+func TestLongRules(t *testing.T) {
+	t.Parallel()
+	g := start(t)
+	g.service("web")
+	path := "/" + strings.Repeat("ж", 7998/6)
+	host := strings.Repeat("x", 63) + "." + strings.Repeat("y", 63) + "." + strings.Repeat("z", 63) + "." + strings.Repeat("w", 55)
+	g.apply(rules("long", 1, "a.example|P|"+path+"|web", "*."+host+"|P|/|web") + "\n---\n" + rules("other", 2, "b.example|P|/|web"))
+	for _, url := range []string{"http://a.example" + path + "/x", "http://a." + host + "/", "http://b.example/"} {
+		if got := g.get(url).outcome(); got != "web" {
+			t.Errorf("%.100s: %s", url, got)
+		}
+	}
+}

@@ -117,6 +117,9 @@ func edgeLimits() object {
 func edgeRuntime() object {
 	return object{"layers": list{object{"name": "edge", "static_layer": object{
 		"http.max_requests_per_io_cycle": 1,
+		// A path with escapes, and a wildcard, is a regular expression; Envoy's own limit is that of 28 escapes. The control plane takes
+		// none of more than 8,000 bytes, and one above the limit would have Envoy refuse the routes of all hosts.
+		"re2.max_program_size.error_level": 10_000,
 		// While it drains, connections end with an answer. With this Envoy ends by itself, within its drain time, those that are in
 		// use and have no more answers to come: WebSockets.
 		"envoy.reloadable_features.use_connection_event_drain": false,

@@ -16,7 +16,7 @@ const Challenges = "/.well-known/acme-challenge/"
 func (r Route) IsChallenge() bool { return strings.HasPrefix(r.Path, Challenges) }
 
 // longestPath is in bytes; servers need not take longer targets (RFC 9110, section 4.1). Envoy refuses all hosts' routes for one
-// regular expression that is too large.
+// regular expression that is larger than the gateway's bootstrap allows.
 const longestPath = 8000
 
 // parsePath returns a path of a rule as the gateway compares it with normalized ones. The error says why no request can have
