@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	resourcev3 "github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -72,14 +73,15 @@ func tellOf(kind string, informer cache.SharedIndexInformer, changed func(mesh.O
 	return nil
 }
 
-// Refused says that a gateway refused a version of a resource. If it is of a Secret, the gateway gets the fallback in its
-// place until the content of the Secret changes: Envoy would refuse a listener that has it, for all hosts.
+// Refused says that a gateway refused a version of a resource. If it is a certificate, the gateway gets the fallback in its
+// place until the content of the Secret changes: Envoy would refuse a listener that has it, for all hosts. Of routes, which are the
+// Secret's too, it goes on with those that it has.
 func (s *Source) Refused(key envoy.Key, version string, owner mesh.Object) {
-	if owner.Kind != ingress.Secret {
+	if key.Type != resourcev3.SecretType {
 		return
 	}
-	// The events of the Secret itself stay in the queue.
-	s.queue.add(mesh.Object{Kind: "refused " + ingress.Secret, Namespace: owner.Namespace, Name: owner.Name}, func(m model) {
+	// The events of the Secret itself stay in the queue, and so does each version: another replica may refuse an older one later.
+	s.queue.add(mesh.Object{Kind: "refused " + version, Namespace: owner.Namespace, Name: owner.Name}, func(m model) {
 		if m.gateway != nil && m.resources.Holds(key, version) {
 			m.gateway.RefuseSecret(owner)
 		}

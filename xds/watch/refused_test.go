@@ -6,11 +6,14 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
+	"maps"
 	"math/big"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -65,6 +68,42 @@ func TestRefusedSecretIsReplaced(t *testing.T) {
 	c.watcher.source.Refused(renewed.Key, renewed.Version, renewed.Owner)
 	if got := next(); renewed.Version == fallback.Version || got.Version != fallback.Version {
 		t.Errorf("published %s after %s", got.Version, renewed.Version)
+	}
+}
+
+// TestWhatIsRefused: routes that a gateway refuses do not cost a host its certificate, and a certificate that is refused is replaced
+// even if another replica says in that moment that it refused the one before.
+func TestWhatIsRefused(t *testing.T) {
+	_, c := idle(t)
+	withGateway(t, gateways{make(chan published, 10)}, make(chan string, 10))(c)
+	c.metrics = prometheus.NewRegistry()
+	w := c.newWatcher()
+	publish := func() map[string]envoy.Resource {
+		changes, _ := w.fold()
+		all := map[string]envoy.Resource{}
+		for _, r := range w.translate(changes).gateway.Set {
+			all[abbreviate(r.Key)] = r
+		}
+		return all
+	}
+	w.model.gateway.SetIngress(&networkingv1.Ingress{ObjectMeta: meta("web"), Spec: networkingv1.IngressSpec{
+		TLS: []networkingv1.IngressTLS{{Hosts: []string{"a.example"}, SecretName: "web"}},
+	}})
+	first := publish()
+	fallback, routes := first["Secret/default/web"], first["RouteConfiguration/https/default/web"]
+	w.model.gateway.SetSecret(&corev1.Secret{ObjectMeta: meta("web"), Data: pairFor(t, "a.example")})
+	good := publish()["Secret/default/web"]
+	if routes.Version == "" || good.Version == "" || good.Version == fallback.Version {
+		t.Fatalf("published %q, %q and %q", routes.Version, fallback.Version, good.Version)
+	}
+	w.source.Refused(routes.Key, routes.Version, routes.Owner)
+	if got := publish(); len(got) > 0 {
+		t.Errorf("routes were refused, and published is %v", slices.Sorted(maps.Keys(got)))
+	}
+	w.source.Refused(good.Key, good.Version, good.Owner)
+	w.source.Refused(fallback.Key, fallback.Version, fallback.Owner)
+	if got := publish()["Secret/default/web"]; got.Version != fallback.Version {
+		t.Errorf("published %q in place of what was refused", got.Version)
 	}
 }
 
