@@ -2,6 +2,7 @@ package envoy
 
 import (
 	"fmt"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -28,6 +29,11 @@ func TestOneIngressIsBounded(t *testing.T) {
 		}
 		return map[string]string{label.SourceRangesKey: strings.Join(list, ","), label.RedirectKey: "false"}
 	}
+	limited := func(annotations map[string]string) map[string]string {
+		all := map[string]string{label.BodyKey: "8Mi", label.RedirectKey: "false"}
+		maps.Copy(all, annotations)
+		return all
+	}
 	hosts := func(n int, format string) (list []string) {
 		for i := range n {
 			list = append(list, fmt.Sprintf(format, i))
@@ -46,6 +52,12 @@ func TestOneIngressIsBounded(t *testing.T) {
 		"hosts":                           {sized("a", nil, 1, "/p%d", hosts(10_000, "h%d.example")...).secured(hosts(10_000, "h%d.example")...)},
 		"Secrets":                         {sized("a", nil, 0, "").each(5000)},
 		"long paths":                      {sized("a", nil, 4000, "/p%d/"+strings.Repeat("x", 300), "a.example").secured("a.example")},
+		"longer paths":                    {sized("a", limited(nil), 180, "/p%d/"+strings.Repeat("x", 7900), "a.example").secured("a.example")},
+		"paths and bodies":                {sized("a", limited(nil), 2000, "/p%d", "a.example").secured("a.example")},
+		"paths, ranges and bodies":        {sized("a", limited(ranges(64)), 2000, "/p%d", "a.example").secured("a.example")},
+		"escapes":                         {sized("a", limited(nil), 500, "/p%d/"+strings.Repeat("<", 2600), "a.example").secured("a.example")},
+		"some paths, tls and bodies":      {sized("a", limited(nil), 15, "/p%d", "").secured(hosts(1000, "h%d.example")...)},
+		"escapes, tls":                    {sized("a", limited(nil), 1, "/p%d/"+strings.Repeat("<", 2600), "").secured(hosts(100, "h%d.example")...)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			start := time.Now()

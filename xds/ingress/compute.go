@@ -42,7 +42,8 @@ func (g *Gateway) computeHost(name string, ports Ports) *Host {
 		return nil
 	}
 	h := &Host{Name: name, Routes: routes}
-	h.Secure, _ = g.secured(name)
+	by := g.secured(name)
+	h.Secure = by != nil
 	if name == "" {
 		return h
 	}
@@ -56,8 +57,7 @@ func (g *Gateway) computeHost(name string, ports Ports) *Host {
 	}
 	// Any namespace can name any host in its tls: that does not redirect another's requests.
 	for i := range h.Routes {
-		secure, by := g.secured(name)
-		h.Routes[i].Secure = secure && by == h.Routes[i].Ingress.Namespace
+		h.Routes[i].Secure = slices.Contains(by, h.Routes[i].Ingress.Namespace)
 	}
 	return h
 }
@@ -132,11 +132,11 @@ func (c computation) routes() []Route {
 		routes []Route
 		taken  = map[place]mesh.Object{}
 	)
-	secure, by := c.gateway.secured(c.host)
+	by := c.gateway.secured(c.host)
 	for _, i := range c.gateway.byAge(c.gateway.rulesOf[c.host]) {
-		if secure && by != i.object.Namespace {
+		if by != nil && !slices.Contains(by, i.object.Namespace) {
 			c.problems[i.object] = append(c.problems[i.object], field("spec.rules", c.host,
-				"the host's certificate is of an Ingress of namespace "+by, "plain requests are not redirected"))
+				"the host's certificate is of an Ingress of namespace "+strings.Join(by, ", "), "plain requests are not redirected"))
 		}
 		for _, r := range i.rules[c.host] {
 			by, lost := taken[place{r.path, r.match}]

@@ -53,8 +53,8 @@ type Gateway struct {
 	refused map[mesh.Object]*secret
 	// secretOf has the Secret that each host of tls has.
 	secretOf map[string]mesh.Object
-	// securedBy has the namespace of the Ingress whose tls that is.
-	securedBy map[string]string
+	// securedBy has the namespaces of the Ingresses whose tls names that, sorted: several may name the default certificate.
+	securedBy map[string][]string
 	parsed    map[mesh.Object]parsedSecret
 
 	// These are computed by the next Flush.
@@ -94,7 +94,7 @@ func New(c Config) *Gateway {
 		ofClass: index[string, mesh.Object]{}, rulesOf: index[string, mesh.Object]{}, tlsOf: index[string, mesh.Object]{},
 		below: index[string, string]{}, hostsTo: index[mesh.Object, string]{}, servicesOf: index[string, mesh.Object]{}, hostsWith: index[BackendKey, string]{},
 		secretHosts: index[mesh.Object, string]{},
-		served:      map[mesh.Object]bool{}, refused: map[mesh.Object]*secret{}, secretOf: map[string]mesh.Object{}, securedBy: map[string]string{}, parsed: map[mesh.Object]parsedSecret{},
+		served:      map[mesh.Object]bool{}, refused: map[mesh.Object]*secret{}, secretOf: map[string]mesh.Object{}, securedBy: map[string][]string{}, parsed: map[mesh.Object]parsedSecret{},
 		dirtyTLS: map[string]struct{}{}, dirtyHosts: map[string]struct{}{}, dirtyBackends: map[BackendKey]struct{}{},
 		dirtyCertificates: map[mesh.Object]struct{}{}, dirtyProblems: map[mesh.Object]struct{}{},
 		hosts: map[string]*Host{}, backends: map[BackendKey]*mesh.Port{}, certificates: map[mesh.Object]*Certificate{},

@@ -352,3 +352,45 @@ func TestWildcardCertificate(t *testing.T) {
 		t.Error("still secure")
 	}
 }
+
+// TestSharedDefaultCertificate: Ingresses of two namespaces that share a host and both name the default certificate for it agree
+// about it. Plain requests of both are redirected to https, whichever is the older; those of a third, which names none, are not.
+func TestSharedDefaultCertificate(t *testing.T) {
+	for name, tls := range map[string]string{"the host": "h1.example", "a wildcard": "*.example"} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(Config{Controller: controller, DefaultCertificate: object(Secret, "system", "default")})
+			made := func(namespace string, created int64, hosts ...string) {
+				i := simple(1, "/"+namespace)
+				i.Namespace, i.CreationTimestamp = namespace, metav1.Unix(created, 0)
+				i.Spec.TLS = []networkingv1.IngressTLS{{Hosts: hosts}}
+				if len(hosts) == 0 {
+					i.Spec.TLS = nil
+				}
+				w.gateway.SetIngress(i)
+			}
+			check := func(want map[string]bool) {
+				t.Helper()
+				w.flush(noon)
+				for _, r := range w.gateway.hosts["h1.example"].Routes {
+					if secure := want[r.Ingress.Namespace]; r.Secure != secure {
+						t.Errorf("requests of %s are redirected: %t", r.Ingress, r.Secure)
+					}
+					told := slices.ContainsFunc(w.gateway.Problems(r.Ingress), func(p label.Problem) bool { return p.InForce == "plain requests are not redirected" })
+					if told == r.Secure {
+						t.Errorf("%s is told: %t", r.Ingress, told)
+					}
+				}
+			}
+			made("c", 3)
+			made("b", 2, tls)
+			check(map[string]bool{"b": true})
+			made("a", 1, tls)
+			check(map[string]bool{"a": true, "b": true})
+			made("b", 2)
+			check(map[string]bool{"a": true})
+			made("b", 2, tls)
+			w.remove(object(Ingress, "a", "i1"))
+			check(map[string]bool{"b": true})
+		})
+	}
+}

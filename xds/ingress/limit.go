@@ -19,15 +19,30 @@ const (
 	maxHosts = 1000
 	// maxPaths include the default backend, once for each host.
 	maxPaths = 2000
+	// maxBackends are ports of Services: each is a cluster of Envoy's, and each way to speak to it is another.
+	maxBackends = 500
 	// maxSecrets have a filter chain, a connection manager and a RouteConfiguration each.
 	maxSecrets = 100
 	// maxRepeated bounds products: of paths and source ranges, since each path has them all; and of hosts and the routes
 	// that each repeats of another host. It is some 3 MB.
 	maxRepeated = 16_000
+	// maxText is of all paths together, in bytes, as requests are compared with them: each is there for plain requests and for TLS,
+	// and of an escape Envoy makes a part of a regular expression.
+	maxText = 256 << 10
+	// limitedBody is how many routes a path is where bodies are limited.
+	limitedBody = 4
 )
 
+// copies is how many routes Envoy gets for each path of an Ingress.
+func copies(o label.IngressSettings) int {
+	if o.MaxBody > 0 {
+		return limitedBody
+	}
+	return 1
+}
+
 // weight is what a route takes when it is repeated: 1 for one that has a short path and lets everybody in.
-func (r Route) weight() int { return 1 + len(r.Options.Sources) + len(r.Path)/64 }
+func (r Route) weight() int { return copies(r.Options) * (1 + len(r.Options.Sources) + len(r.Path)/64) }
 
 // repeats reports whether there is room for each host of an Ingress to have another's routes.
 func (p *ingress) repeats(routes []Route) bool {
@@ -45,9 +60,10 @@ type bound struct {
 	key, first string
 }
 
-func (b *bound) takes(key, value string) bool {
-	b.n++
-	if b.n == b.limit+1 {
+// takes lets nothing more through once something was too much.
+func (b *bound) takes(n int, key, value string) bool {
+	fitted := b.n <= b.limit
+	if b.n += n; fitted && b.n > b.limit {
 		b.key, b.first = key, value
 	}
 	return b.n <= b.limit
@@ -62,37 +78,57 @@ func (b *bound) problems(what, inForce string) []label.Problem {
 	return []label.Problem{field(b.key, b.first, reason, inForce)}
 }
 
+// A distinctBound lets the first of several different ones through, each as often as it comes.
+type distinctBound[K comparable] struct {
+	bound
+	known map[K]bool
+}
+
+func distinct[K comparable](limit int) distinctBound[K] {
+	return distinctBound[K]{bound{limit: limit}, map[K]bool{}}
+}
+
+func (b *distinctBound[K]) takesOne(k K, key, value string) bool {
+	taken, known := b.known[k]
+	if !known {
+		taken = b.takes(1, key, value)
+		b.known[k] = taken
+	}
+	return taken
+}
+
 // bounds are those of one Ingress.
 type bounds struct {
-	paths, ranged, host, secret bound
-	hosts                       map[string]bool
-	secrets                     map[string]bool
+	paths, text, ranged bound
+	hosts, secrets      distinctBound[string]
+	backends            distinctBound[target]
 }
 
 func newBounds(o label.IngressSettings) *bounds {
 	return &bounds{
-		paths: bound{limit: maxPaths}, ranged: bound{limit: maxRepeated / max(1, len(o.Sources))},
-		host: bound{limit: maxHosts}, secret: bound{limit: maxSecrets},
-		hosts: map[string]bool{}, secrets: map[string]bool{},
+		paths: bound{limit: maxPaths}, text: bound{limit: maxText / copies(o)},
+		ranged: bound{limit: maxRepeated / copies(o) / max(1, len(o.Sources))},
+		hosts:  distinct[string](maxHosts), secrets: distinct[string](maxSecrets), backends: distinct[target](maxBackends),
 	}
 }
 
 // takesPath says, too, whether the path is closed: there is no room for its source ranges. It lets nobody in, rather than leave
 // its requests to another Ingress's path, which may let in everybody.
 func (b *bounds) takesPath(key, path string) (taken, closed bool) {
-	if !b.paths.takes(key, path) {
+	if !b.paths.takes(1, key, path) {
 		return false, false
 	}
-	return true, !b.ranged.takes(key, path)
+	return true, !b.ranged.takes(1, key, path)
 }
 
-func (b *bounds) takesHost(key, host string) bool {
-	taken, known := b.hosts[host]
-	if !known {
-		taken = b.host.takes(key, host)
-		b.hosts[host] = taken
+func (b *bounds) takesHost(key, host string) bool { return b.hosts.takesOne(host, key, host) }
+
+// boundTarget is none for a backend that is too many.
+func (b *bounds) boundTarget(t target, key, path string) target {
+	if !b.backends.takesOne(t, key, path) {
+		return target{}
 	}
-	return taken
+	return t
 }
 
 // surplus is no Secret's name. The hosts of those that are too many have one certificate together, the gateway's own: without
@@ -100,22 +136,19 @@ func (b *bounds) takesHost(key, host string) bool {
 const surplus = "*"
 
 func (b *bounds) boundSecret(o mesh.Object) mesh.Object {
-	taken, known := b.secrets[o.Name]
-	if !known {
-		taken = b.secret.takes("spec.tls", o.Name)
-		b.secrets[o.Name] = taken
-	}
-	if !taken {
+	if !b.secrets.takesOne(o.Name, "spec.tls", o.Name) {
 		o.Name = surplus
 	}
 	return o
 }
 
 func (b *bounds) problems() []label.Problem {
-	problems := b.host.problems("hosts", "the others are not served")
+	problems := b.hosts.problems("hosts", "the others are not served")
 	problems = append(problems, b.paths.problems("paths", "the others are not served")...)
+	problems = append(problems, b.text.problems("bytes of paths", "the others are not served")...)
 	problems = append(problems, b.ranged.problems("paths with source ranges", "the others let nobody in")...)
-	return append(problems, b.secret.problems("Secrets", ownCertificate)...)
+	problems = append(problems, b.backends.problems("backends", "the others answer 503")...)
+	return append(problems, b.secrets.problems("Secrets", ownCertificate)...)
 }
 
 const (

@@ -37,6 +37,18 @@ func withoutHost(paths int) *networkingv1.Ingress {
 	return i
 }
 
+// long makes each path one of 4,000 bytes.
+func long(i *networkingv1.Ingress) *networkingv1.Ingress {
+	paths := i.Spec.Rules[0].HTTP.Paths
+	for n := range paths {
+		paths[n].Path += strings.Repeat("x", 4000-len(paths[n].Path))
+	}
+	return i
+}
+
+// shortPath is how a problem names a long path.
+func shortPath(begin string) string { return begin + strings.Repeat("x", 100-len(begin)) + "…" }
+
 func names(n int, format string) []string {
 	var list []string
 	for i := range n {
@@ -68,6 +80,20 @@ func TestLimits(t *testing.T) {
 			i.Annotations = map[string]string{label.SourceRangesKey: strings.Join(names(64, "10.0.0.%d"), ",")}
 			return i
 		}, `spec.rules="h0.example/p250": the Ingress has 300 paths with source ranges, of which the gateway takes the first 250: divide it into several; the others let nobody in`, 1, 300},
+		"paths with ranges and limited bodies": {func() *networkingv1.Ingress {
+			i := many(1, 63)
+			i.Annotations = map[string]string{label.SourceRangesKey: strings.Join(names(64, "10.0.0.%d"), ","), label.BodyKey: "1Ki"}
+			return i
+		}, `spec.rules="h0.example/p62": the Ingress has 63 paths with source ranges, of which the gateway takes the first 62: divide it into several; the others let nobody in`, 1, 63},
+		"long paths": {
+			func() *networkingv1.Ingress { return long(many(1, 68)) },
+			`spec.rules="` + shortPath("h0.example/p65") + `": the Ingress has 272000 bytes of paths, of which the gateway takes the first 262144: divide it into several; the others are not served`, 1, 65,
+		},
+		"long paths with limited bodies": {func() *networkingv1.Ingress {
+			i := long(many(1, 17))
+			i.Annotations = map[string]string{label.BodyKey: "1Ki"}
+			return i
+		}, `spec.rules="` + shortPath("h0.example/p16") + `": the Ingress has 68000 bytes of paths, of which the gateway takes the first 65536: divide it into several; the others are not served`, 1, 16},
 		"defaults": {func() *networkingv1.Ingress {
 			i := many(700, 2)
 			i.Spec.DefaultBackend = &i.Spec.Rules[0].HTTP.Paths[0].Backend
@@ -121,6 +147,31 @@ func TestClosedPaths(t *testing.T) {
 	}
 	if sources["/p249"] != 64 || sources["/p250"] != 0 || len(sources) != 251 {
 		t.Errorf("of %d paths, those at the bound let %d and %d ranges in", len(sources), sources["/p249"], sources["/p250"])
+	}
+}
+
+// TestTooManyBackends: each is a cluster of Envoy's. Those that are too many answer 503.
+func TestTooManyBackends(t *testing.T) {
+	w := newWorld(Config{Controller: controller})
+	service := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: "w1"}, Spec: corev1.ServiceSpec{ClusterIP: "10.96.0.1"}}
+	i := many(2, 300)
+	for n := range i.Spec.Rules[0].HTTP.Paths {
+		service.Spec.Ports = append(service.Spec.Ports, corev1.ServicePort{Name: fmt.Sprint("p", n), Port: int32(1 + n)}, corev1.ServicePort{Name: fmt.Sprint("q", n), Port: int32(1001 + n)})
+		i.Spec.Rules[0].HTTP.Paths[n].Backend.Service = &networkingv1.IngressServiceBackend{Name: "w1", Port: networkingv1.ServiceBackendPort{Number: int32(1 + n)}}
+		i.Spec.Rules[1].HTTP.Paths[n].Backend.Service = &networkingv1.IngressServiceBackend{Name: "w1", Port: networkingv1.ServiceBackendPort{Number: int32(1001 + n)}}
+	}
+	w.mesh.SetService(service)
+	w.gateway.SetIngress(i)
+	c := w.flush(noon)
+	if len(c.Backends) != 500 {
+		t.Errorf("%d backends", len(c.Backends))
+	}
+	if last := w.gateway.hosts["h1.example"].Routes; len(last) != 300 {
+		t.Errorf("%d paths of the second host", len(last))
+	}
+	want := `spec.rules="h1.example/p200": the Ingress has 600 backends, of which the gateway takes the first 500: divide it into several; the others answer 503`
+	if told := toldOf(w, "i1", "nothing"); !slices.Equal(told, []string{want}) {
+		t.Errorf("told %q", told)
 	}
 }
 

@@ -76,7 +76,7 @@ func object(kind, namespace, name string) mesh.Object {
 }
 
 func field(key, value, reason, inForce string) label.Problem {
-	return label.Problem{Subject: label.Field, Key: key, Value: value, Reason: reason, InForce: inForce}
+	return label.Problem{Subject: label.Field, Key: key, Value: label.Shortened(value), Reason: reason, InForce: inForce}
 }
 
 func project(i *networkingv1.Ingress, defaultCertificate mesh.Object) *ingress {
@@ -92,7 +92,7 @@ func project(i *networkingv1.Ingress, defaultCertificate mesh.Object) *ingress {
 	b := newBounds(p.options)
 	p.addRules(i, b)
 	p.addTLS(i, defaultCertificate, b)
-	p.hosts = min(b.host.n, maxHosts)
+	p.hosts = min(b.hosts.n, maxHosts)
 	p.problems = append(p.problems, b.problems()...)
 	return p
 }
@@ -123,9 +123,10 @@ func (p *ingress) addRules(i *networkingv1.Ingress, b *bounds) {
 		p.problems = append(p.problems, field("spec.defaultBackend", "", problem, "the answer is 503"))
 	}
 	for _, host := range slices.Sorted(maps.Keys(hosts)) {
-		r := rule{host: host, match: Default, backend: to}
+		r := rule{host: host, match: Default}
 		var taken bool
 		if taken, r.closed = b.takesPath("spec.defaultBackend", r.text()); taken {
+			r.backend = b.boundTarget(to, "spec.defaultBackend", r.text())
 			p.rules[host] = append(p.rules[host], r)
 		}
 	}
@@ -142,11 +143,15 @@ func (p *ingress) addPath(host string, path networkingv1.HTTPIngressPath, b *bou
 		p.problems = append(p.problems, field("spec.rules", named, err.Error(), "the path is not served"))
 		return
 	}
+	if !b.text.takes(len(text), "spec.rules", named) {
+		return
+	}
 	r := rule{host: host, path: text, match: match, closed: closed}
 	var problem string
 	if r.backend, problem = p.target(&path.Backend); problem != "" {
 		p.problems = append(p.problems, field("spec.rules", r.text(), problem, "the answer is 503"))
 	}
+	r.backend = b.boundTarget(r.backend, "spec.rules", named)
 	p.rules[host] = append(p.rules[host], r)
 }
 

@@ -10,6 +10,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"fmt"
 	"math/big"
 	"testing"
 	"time"
@@ -123,6 +124,51 @@ func TestParseCertificate(t *testing.T) {
 				t.Error("nothing for Envoy")
 			}
 		})
+	}
+}
+
+// TestRSASizes: with a long key, whoever begins a few handshakes a second keeps the gateway's workers from all other hosts.
+func TestRSASizes(t *testing.T) {
+	for bits, want := range map[int]string{
+		2047: "an RSA key of 2047 bits is too short: at least 2048", 2048: "", 4096: "",
+		4097: "an RSA key of 4097 bits is too long: at most 4096, since a handshake takes the time of all hosts",
+	} {
+		n := new(big.Int).Lsh(big.NewInt(1), uint(bits-1))
+		var told string
+		if err := keyFits(&x509.Certificate{PublicKey: &rsa.PublicKey{N: n, E: 65537}}); err != nil {
+			told = err.Error()
+		}
+		if told != want {
+			t.Errorf("%d bits: %q, want %q", bits, told, want)
+		}
+	}
+}
+
+// TestCovers: whoever has a certificate that clients do not take for a host is told. However many names are in it, that costs no time
+// of the one goroutine that serves everybody: a Secret has room for thousands, and an Ingress for a thousand hosts.
+func TestCovers(t *testing.T) {
+	names := []string{"a.example", "B.example", "*.c.example", "example"}
+	for n := range 1000 {
+		names = append(names, fmt.Sprintf("%d.d.example", n))
+	}
+	chain, key := newPair(t, newKey(t), names...)
+	c, err := parseCertificate(chain, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for host, want := range map[string]bool{
+		"a.example": true, "b.example": true, "x.c.example": true, "*.c.example": true, "example": true, "999.d.example": true,
+		"c.example": false, "x.a.example": false, "x.y.c.example": false, "*.example": false, "other": false, "1000.d.example": false,
+	} {
+		if got := c.covers(host); got != want {
+			t.Errorf("it is for %s: %t", host, got)
+		}
+		if host[0] != '*' && (c.leaf.VerifyHostname(host) == nil) != want {
+			t.Errorf("a client does not think so of %s", host)
+		}
+	}
+	if n := testing.AllocsPerRun(10, func() { c.covers("z.example") }); n > 1 {
+		t.Errorf("one host takes %g allocations", n)
 	}
 }
 

@@ -19,23 +19,28 @@ func (g *Gateway) computeTLS(host string) {
 	var (
 		winner   *ingress
 		has      mesh.Object
+		by       []string
 		problems = map[mesh.Object][]label.Problem{}
 	)
 	for _, i := range g.byAge(g.tlsOf[host]) {
 		wants := i.secretOf[host]
-		switch {
-		case winner == nil:
+		if winner == nil {
 			winner, has = i, wants
-		case wants != has:
+		}
+		if wants == has {
+			by = append(by, i.object.Namespace)
+		} else {
 			problems[i.object] = []label.Problem{field("spec.tls", host, fmt.Sprintf("the older %s has it", winner.object), "the certificate of "+has.String()+", or the gateway's own while that cannot be used")}
 		}
 	}
 	g.keepProblems(g.tlsProblems, host, problems)
-	previous, had := g.secretOf[host]
-	if had == (winner != nil) && previous == has && (!had || g.securedBy[host] == winner.object.Namespace) {
+	slices.Sort(by)
+	by = slices.Compact(by)
+	previous := g.secretOf[host]
+	if previous == has && slices.Equal(g.securedBy[host], by) {
 		return
 	}
-	if had {
+	if g.securedBy[host] != nil {
 		g.secretHosts.remove(previous, host)
 		g.dirtyCertificates[previous] = struct{}{}
 		delete(g.secretOf, host)
@@ -45,7 +50,7 @@ func (g *Gateway) computeTLS(host string) {
 		g.secretHosts.add(has, host)
 		g.dirtyCertificates[has] = struct{}{}
 		g.secretOf[host] = has
-		g.securedBy[host] = winner.object.Namespace
+		g.securedBy[host] = by
 	}
 	// Plain requests for the host are redirected or not, and a wildcard's certificate is for it or not.
 	g.touchCertificateOf(host)
@@ -56,14 +61,12 @@ func (g *Gateway) computeTLS(host string) {
 	g.place(host)
 }
 
-// secured reports whether clients can ask for a host with TLS, and which namespace's Ingress says so.
-func (g *Gateway) secured(host string) (secure bool, by string) {
-	for _, name := range []string{host, wildcardOf(host)} {
-		if by, secure = g.securedBy[name]; secure {
-			return true, by
-		}
+// secured returns the namespaces whose Ingresses let clients ask for a host with TLS; none if they cannot.
+func (g *Gateway) secured(host string) []string {
+	if by := g.securedBy[host]; by != nil {
+		return by
 	}
-	return false, ""
+	return g.securedBy[wildcardOf(host)]
 }
 
 // computeCertificate returns nil for a Secret that no host has.

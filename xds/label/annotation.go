@@ -145,7 +145,7 @@ func ParseIngress(annotations map[string]string) (IngressSettings, []Problem) {
 
 func (a IngressAnnotation) apply(s *IngressSettings, value string) *Problem {
 	note, err := a.set(s, value)
-	p := &Problem{Subject: Annotation, Key: a.Name, Value: shortened(value), Reason: "expected " + a.Expected, InForce: a.Default}
+	p := &Problem{Subject: Annotation, Key: a.Name, Value: Shortened(value), Reason: "expected " + a.Expected, InForce: a.Default}
 	switch {
 	case err != nil && a.wrong != nil:
 		p.InForce = a.wrong(s)
@@ -158,8 +158,8 @@ func (a IngressAnnotation) apply(s *IngressSettings, value string) *Problem {
 	return p
 }
 
-// shortened leaves room for the reason in an Event: an annotation, other than a label, may be of 256 kB.
-func shortened(value string) string {
+// Shortened leaves room for the reason in an Event: an annotation or a path, other than a label, may be of 256 kB.
+func Shortened(value string) string {
 	const most = 100
 	if len(value) <= most {
 		return value
@@ -168,7 +168,7 @@ func shortened(value string) string {
 }
 
 func unknownAnnotation(key, value string) Problem {
-	p := Problem{Subject: Annotation, Key: key, Value: shortened(value), Reason: "no such annotation", InForce: "nothing"}
+	p := Problem{Subject: Annotation, Key: key, Value: Shortened(value), Reason: "no such annotation", InForce: "nothing"}
 	if near := nearestAnnotation(key); near != "" {
 		p.Reason += fmt.Sprintf(", did you mean %s?", near)
 	}

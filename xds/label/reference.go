@@ -67,17 +67,19 @@ The gateway serves Ingresses of its IngressClass, and those without a class unle
   a hyphen, and so for a header that only the gateway may set. Such requests have the flag ` + "`DPE`" + ` in the gateway's log.
 - A backend that is not there answers 503, for its path alone.
 - An Ingress shows the gateway's address while the gateway does something that it says: not of another class, and not while older ones have all its paths.
-- Of an Ingress the gateway takes 1,000 hosts, of its rules and tls together, 2,000 paths and 100 Secrets: no Ingress can fill the gateway. What is more
-  is as if it were not there, but hosts whose Secret is more get a certificate of our own, and where paths times source ranges are more than 16,000, the
-  paths that are more let nobody in; an Event says so. Divide such an Ingress. How many Ingresses a namespace may have is for a ResourceQuota to say,
+- Of an Ingress the gateway takes 1,000 hosts, of its rules and tls together, 2,000 paths, of 256 KiB together (64 KiB with a limit of bodies), 500 backends
+  and 100 Secrets: no Ingress can fill the gateway. What is more is as if it were not there, so that requests for a path that is more go where they would
+  without it, past its source ranges, too; but hosts whose Secret is more get a certificate of our own, a path whose backend is more answers 503, and where
+  paths times source ranges are more than 16,000 (4,000 with a limit of bodies), the paths that are more let nobody in. An Event says so. Divide such an
+  Ingress. How many Ingresses a namespace may have is for a ResourceQuota to say,
   ` + "`count/ingresses.networking.k8s.io`" + `: each can take some 5 MB of the gateway's configuration.
 - A host of tls without rules has the paths of the rules that answer for it otherwise, and names of more labels than a wildcard's those of the rules without
-  a host. Where these paths, times the hosts of the Ingress, are more than 16,000 (long paths and source ranges count more), the host answers 503 and the
-  names 404, and an Event says so: write rules for them.
+  a host. Where these paths, times the hosts of the Ingress, are more than 16,000 (long paths, source ranges and limits of bodies count more), the host
+  answers 503 and the names 404, and an Event says so: write rules for them.
 - The Service's labels about balancing, hashing, weights, timeouts, retries, breakers and tracing act; those about faults and bandwidth do not. No label
   is needed: an Ingress opens its backends at the gateway, and only there.
 - A certificate that is missing, malformed, of more than 64 KiB with chain and key, not valid now, without its key or not to be used by Envoy (RSA below
-  2,048 bits, curves other than P-256, P-384 and P-521, Ed25519, must-staple) is replaced by one of our own, for its hosts alone, and an Event says why.
+  2,048 or above 4,096 bits, curves other than P-256, P-384 and P-521, Ed25519, must-staple) is replaced by one of our own, for its hosts alone, and an Event says why.
   Over TLS, a request for a host that is not of the connection's certificate gets 421.
 - Whoever sets an annotation that does not do what it says is told in the terminal, whatever the class of the Ingress; an Event says so where the gateway
   serves it. A misspelt prefix, such as ` + "`trafic.ingress/ssl-redirect`" + `, and a label set as an annotation are told in the terminal alone.
