@@ -17,7 +17,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/containernetworking/plugins/pkg/ns"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 	corev1 "k8s.io/api/core/v1"
@@ -84,13 +83,8 @@ func (c *control) port(t *testing.T, name string) string {
 }
 
 // dial connects to a pod as a program on the node does.
-func (c *control) dial(ctx context.Context, address string) (conn net.Conn, err error) {
-	entered := ns.WithNetNSPath(c.network, func(ns.NetNS) error {
-		var d net.Dialer
-		conn, err = d.DialContext(ctx, "tcp", address)
-		return err
-	})
-	return conn, entered
+func (c *control) dial(ctx context.Context, address string) (net.Conn, error) {
+	return dialer(c.network)(ctx, "tcp", address)
 }
 
 // refusals is how many streams and connections the pod has refused, by reason.

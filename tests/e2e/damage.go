@@ -27,16 +27,25 @@ func (l local) crash(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) > 0 {
 		l.aim(ts, false, args)
 	}
-	for _, id := range aims(ts) {
-		ts.Check(killAll(id))
+	// All at once: a proxy must not find the next one that is to go.
+	var all []int
+	for _, id := range aims(ts, containers) {
+		pids, err := processes(id)
+		ts.Check(err)
+		all = append(all, pids...)
+	}
+	for _, pid := range all {
+		if err := syscall.Kill(pid, syscall.SIGKILL); !errors.Is(err, syscall.ESRCH) {
+			ts.Check(err)
+		}
 	}
 }
 
-// containers is the environment variable in which "aim" leaves what it found.
-const containers = "CONTAINERS"
+// containers and networks are the environment variables in which "aim" leaves what it found.
+const containers, networks = "CONTAINERS", "NETWORKS"
 
-// aim is the script command "aim NAMESPACE SELECTOR CONTAINER": it finds the container in every selected pod, for "crash",
-// "cut" and "heal", which may follow when there is no API to ask.
+// aim is the script command "aim NAMESPACE SELECTOR CONTAINER": it finds the container in every selected pod, for "crash", and
+// the network of these, for "cut" and "heal", which may follow when there is no API to ask.
 func (l local) aim(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 3 {
 		ts.Fatalf("usage: aim namespace selector container")
@@ -45,8 +54,13 @@ func (l local) aim(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	pods, err := client.CoreV1().Pods(args[0]).List(context.Background(), metav1.ListOptions{LabelSelector: args[1]})
 	ts.Check(err)
-	var found []string
+	root, err := l.cluster.Root()
+	ts.Check(err)
+	var found, paths []string
 	for _, pod := range pods.Items {
+		path, err := networkNamespace(root, &pod)
+		ts.Check(err)
+		paths = append(paths, path)
 		for _, status := range append(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses...) {
 			if status.Name == args[2] {
 				found = append(found, strings.TrimPrefix(status.ContainerID, "containerd://"))
@@ -57,28 +71,16 @@ func (l local) aim(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("no pod %s in namespace %s has a container %s", args[1], args[0], args[2])
 	}
 	ts.Setenv(containers, strings.Join(found, " "))
+	ts.Setenv(networks, strings.Join(paths, " "))
 }
 
-func aims(ts *testscript.TestScript) []string {
-	found := strings.Fields(ts.Getenv(containers))
+// aims are what "aim" found.
+func aims(ts *testscript.TestScript, of string) []string {
+	found := strings.Fields(ts.Getenv(of))
 	if len(found) == 0 {
 		ts.Fatalf("aim comes first")
 	}
 	return found
-}
-
-// killAll kills every process of a container.
-func killAll(containerID string) error {
-	pids, err := processes(containerID)
-	if err != nil {
-		return err
-	}
-	for _, pid := range pids {
-		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
-			return err
-		}
-	}
-	return nil
 }
 
 // processes are the PIDs on this machine of a container of the local cluster: those in its cgroup.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -15,7 +16,10 @@ import (
 )
 
 // local is the cluster that the scripts run on.
-type local struct{ cluster *cluster.Cluster }
+type local struct {
+	cluster *cluster.Cluster
+	edits   *sync.Map // of a script, by its namespace
+}
 
 // Cluster returns the running local cluster of the repository at root. The environment variable CLUSTER names another than
 // the one that make up starts.
@@ -40,7 +44,7 @@ func Config(root string) (terminal.Config, error) {
 	if err != nil {
 		return terminal.Config{}, err
 	}
-	l := local{cluster: c}
+	l := local{cluster: c, edits: &sync.Map{}}
 	return terminal.Config{
 		Kubeconfig: c.Kubeconfig(),
 		Bin:        c.Bin(),
@@ -53,7 +57,12 @@ func Config(root string) (terminal.Config, error) {
 			"aim":     l.aim,
 			"cut":     l.cut,
 			"heal":    l.heal,
-			"restart": l.restart,
+			"restart": component("restart", c.Restart),
+			"away":    component("away", c.Stop),
+			"back":    component("back", c.Start),
+			"edit":    l.edit,
+			"edited":  l.edited,
+			"shows":   l.shows,
 			"renewed": l.renewed,
 		},
 		Collect: func(ctx context.Context, script string) (string, error) {

@@ -291,12 +291,6 @@ func (s *site) cniFiles(t *testing.T) map[string]string {
 	return files
 }
 
-func isReady(pod *corev1.Pod) bool {
-	return pod.DeletionTimestamp == nil && slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
-		return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
-	})
-}
-
 // shop is what the product's users run.
 const shop = `
 apiVersion: v1
