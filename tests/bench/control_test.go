@@ -47,6 +47,7 @@ func newControlPlane(b *testing.B, kubeconfig, namespace string) *controlPlane {
 	c.args = []string{
 		"--namespace=" + namespace, "--kubeconfig=" + kubeconfig, "--tls-dir=" + dir,
 		"--listen=" + c.address, "--status-listen=" + freeAddress(b),
+		"--memory-limit=" + fmt.Sprint(512<<20), // the chart's
 	}
 	return c
 }

@@ -80,7 +80,7 @@ func (f *fleet) wait(b *testing.B, g *goal) time.Time {
 	select {
 	case at := <-g.last:
 		return at
-	case <-time.After(time.Minute):
+	case <-time.After(time.Minute + time.Duration(f.size)*20*time.Millisecond):
 		b.Fatalf("%d of %d clients have not got there: %v", g.open.Load(), f.size, f.failure())
 	}
 	return time.Time{}

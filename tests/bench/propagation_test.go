@@ -76,7 +76,7 @@ func round(b *testing.B, f *figures.Table, p *population, control *controlPlane,
 	}
 }
 
-// identities returns the node ids and tokens of so many pods, each of another Service.
+// identities returns node ids and tokens, each of a pod of another Service, then of its second pod, and then again.
 func (p *population) identities(b *testing.B, n int) (nodes, tokens []string) {
 	b.Helper()
 	nodes, tokens = make([]string, n), make([]string, n)
@@ -84,8 +84,9 @@ func (p *population) identities(b *testing.B, n int) (nodes, tokens []string) {
 	group.SetLimit(8)
 	for i := range n {
 		group.Go(func() (err error) {
-			nodes[i] = podName(i, 0) + "." + p.namespace
-			tokens[i], err = p.token(ctx, podName(i, 0))
+			pod := podName(i%services, i/services%podsEach)
+			nodes[i] = pod + "." + p.namespace
+			tokens[i], err = p.token(ctx, pod)
 			return err
 		})
 	}

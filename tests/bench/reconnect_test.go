@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -26,7 +27,7 @@ import (
 )
 
 // crowd is how many clients reconnect at once, each with a token of its own.
-const crowd = 1000
+var crowd = flag.Int("crowd", 1000, "how many clients reconnect at once, at most 8000")
 
 // BenchmarkReconnect prints how long it takes from the start of the control plane until the last of 1,000 clients that have
 // the configuration of before has what changed meanwhile, in a cluster of 1,000 Services, half of them open; how many tokens
@@ -38,9 +39,9 @@ func BenchmarkReconnect(b *testing.B) {
 	p := populate(b, client, [podsEach]endpoint{nowhere(weighted, 0), nowhere(weighted, 1)})
 	reviews := &reviewed{}
 	control := newControlPlane(b, reviews.before(b), p.namespace)
-	nodes, tokens := p.identities(b, crowd)
+	nodes, tokens := p.identities(b, *crowd)
 	clients := newFleet(control, p.namespace)
-	clients.size, clients.resumes = crowd, true
+	clients.size, clients.resumes = *crowd, true
 	f.Goal("reconnect to all synced s", 10)
 
 	all := clients.aim(synced)

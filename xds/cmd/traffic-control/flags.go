@@ -24,6 +24,7 @@ type config struct {
 	tlsDir         string
 	listen, status string
 	logLevel       slog.Level
+	memory         int64
 	kubeconfig     string
 }
 
@@ -47,6 +48,7 @@ func parseFlags(args []string, output io.Writer) (config, error) {
 	flags.StringVar(&c.listen, "listen", ":18000", "address for Envoys")
 	flags.StringVar(&c.status, "status-listen", ":8080", "address for /healthz, /readyz and /metrics")
 	flags.TextVar(&c.logLevel, "log-level", slog.LevelInfo, "debug, info, warn or error")
+	flags.Int64Var(&c.memory, "memory-limit", 0, "bytes that the container may use, within which it tries to stay; 0 for no limit")
 	flags.StringVar(&c.kubeconfig, "kubeconfig", "", "for a run outside a cluster; default $KUBECONFIG, else the pod's ServiceAccount")
 	if err := flags.Parse(args); err != nil {
 		return c, err

@@ -13,7 +13,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"runtime/debug"
 	"strings"
 	"sync"
 	"syscall"
@@ -67,6 +66,7 @@ func run(args []string, output io.Writer) int {
 
 // control makes the parts, in the order in which a label passes them, and runs them until ctx ends.
 func control(ctx context.Context, c config, log *slog.Logger) error {
+	limitMemory(c.memory)
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	client, meta, err := kubernetesAPI(c.kubeconfig)
@@ -192,23 +192,6 @@ func (p publisher) Publish(update envoy.Update, applied func(watch.Applied)) {
 		applied(watch.Applied(a))
 		p.settle()
 	})
-}
-
-// How much may be allocated between two collections, in per cent of what lives; Go's default is 100. Nearly all that lives
-// here lives long, and an edit allocates little, so that the memory saved is more than the work added. The start allocates
-// much that does not live, when proxies wait.
-const gcPercent, gcPercentAtStart = 20, 50
-
-func collectAt(percent int) {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(percent)
-	}
-}
-
-// saveMemory is for the time after the start.
-func saveMemory() {
-	collectAt(gcPercent)
-	debug.FreeOSMemory()
 }
 
 func listen(ctx context.Context, c config) (xds, status net.Listener, err error) {
