@@ -33,10 +33,15 @@ require (
 	k8s.io/client-go v0.37.2
 	k8s.io/pod-security-admission v0.37.2
 	pgregory.net/rapid v1.3.0
+	sigs.k8s.io/kube-network-policies v0.7.0
 	sigs.k8s.io/yaml v1.6.0
 )
 
-require github.com/coreos/go-iptables v0.8.0 // indirect
+require (
+	github.com/coreos/go-iptables v0.8.0 // indirect
+	github.com/florianl/go-nfqueue v1.3.2 // indirect
+	sigs.k8s.io/network-policy-api v0.1.5 // indirect
+)
 
 require (
 	cel.dev/expr v0.25.2 // indirect
@@ -72,7 +77,7 @@ require (
 	github.com/josharian/intern v1.0.0 // indirect
 	github.com/json-iterator/go v1.1.12 // indirect
 	github.com/klauspost/compress v1.19.2 // indirect
-	github.com/mailru/easyjson v0.7.7 // indirect
+	github.com/mailru/easyjson v0.9.0 // indirect
 	github.com/mdlayher/socket v0.5.1 // indirect
 	github.com/modern-go/concurrent v0.0.0-20180306012644-bacd9c7ef1dd // indirect
 	github.com/modern-go/reflect2 v1.0.3-0.20250322232337-35a7c28c31ee // indirect

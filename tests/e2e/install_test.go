@@ -32,6 +32,7 @@ func TestInstallation(t *testing.T) {
 	if err := s.cluster.Zipkin(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	s.enforcePolicies(t)
 	network := s.likeCilium(t)
 	s.install(t, "--set", "zipkin.enabled=true")
 	t.Run("the network add-on is named", func(t *testing.T) { addOnNamed(t, s) })
@@ -42,6 +43,7 @@ func TestInstallation(t *testing.T) {
 
 	t.Run("F01 the API server trusts the webhooks", func(t *testing.T) { trusted(t, s) })
 	t.Run("helm test", func(t *testing.T) { helmTest(t, s) })
+	t.Run("network policies", func(t *testing.T) { restricted(t, s) })
 	t.Run("F02 pods of another namespace are served", func(t *testing.T) { served(t, s) })
 	traced(t, s)
 	t.Run("F04 ports", func(t *testing.T) { ports(t, s) })
@@ -50,6 +52,7 @@ func TestInstallation(t *testing.T) {
 	t.Run("F10 rights", func(t *testing.T) { rights(t, s) })
 	t.Run("F106 Ingresses without a class", func(t *testing.T) { classless(t, s) })
 	t.Run("F05, F83 Zipkin of the chart", func(t *testing.T) { zipkin(t, s) })
+	t.Run("drain", func(t *testing.T) { drained(t, s) })
 	t.Run("F08 uninstall", func(t *testing.T) { uninstall(t, s, before) })
 	t.Run("F08 what runs goes on", func(t *testing.T) { goesOn(t, s) })
 	t.Run("install again", func(t *testing.T) { installAgain(t, s) })

@@ -1,0 +1,68 @@
+package e2e
+
+import (
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// enforcePolicies has the node hold pods to NetworkPolicies from now on, until the test ends.
+func (s *site) enforcePolicies(t *testing.T) {
+	t.Helper()
+	program := filepath.Join(t.TempDir(), "policies")
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", program, "./tests/cluster/cmd/policies")
+	build.Dir = "../.."
+	output(t, build)
+	enforcer := exec.CommandContext(t.Context(), "nsenter", "--net="+filepath.Join(filepath.Dir(s.node), "ns/net"),
+		program, "-kubeconfig", s.cluster.Kubeconfig(), "-node", s.cluster.Name)
+	if err := enforcer.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = enforcer.Wait() }) // it is killed when the test ends
+}
+
+// restricted checks that the policies, under which all of this test is, keep out whoever has no business with a program.
+func restricted(t *testing.T, s *site) {
+	pods, err := s.client.CoreV1().Pods(release).List(t.Context(), metav1.ListOptions{LabelSelector: "app.kubernetes.io/instance=traffic"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	open, closed := map[string]string{}, map[string]string{}
+	for _, pod := range pods.Items {
+		at := func(port int, path string) string { return fmt.Sprintf("http://%s:%d%s", pod.Status.PodIP, port, path) }
+		switch name := pod.Labels["app.kubernetes.io/name"]; name {
+		case "traffic-control", "traffic-webhook":
+			closed[name] = at(8080, "/readyz")
+		case "traffic-prometheus":
+			closed[name] = at(metricsPort, "/-/ready")
+		case "traffic-ingress":
+			closed[name], open[name] = at(statsPort, "/ready"), at(8080, "/")
+		case "traffic-zipkin":
+			open[name] = at(tracesPort, "/health")
+		}
+	}
+	if len(closed) != 4 || len(open) != 2 {
+		t.Fatalf("found %v and %v", closed, open)
+	}
+	for name, url := range open {
+		if got := s.status(t, "shop", "plain", url); got == "000" {
+			t.Errorf("%s does not answer at %s", name, url)
+		}
+	}
+	var urls []string
+	for _, url := range closed {
+		urls = append(urls, "-o", "/dev/null", url)
+	}
+	curl := s.cluster.Kubectl(t.Context(), append([]string{"exec", "-n", "shop", "plain", "-c", "app", "--", "curl", "-sZ", "--connect-timeout", "2",
+		"-w", "%{url} %{http_code}\n"}, urls...)...)
+	answers, _ := curl.Output() // curl fails as it should
+	for name, url := range closed {
+		if !strings.Contains(string(answers), url+" 000\n") {
+			t.Errorf("a pod that has no business with %s gets an answer at %s, or was not heard of:\n%s", name, url, answers)
+		}
+	}
+}
