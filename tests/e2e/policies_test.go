@@ -57,8 +57,8 @@ func restricted(t *testing.T, s *site) {
 	for _, url := range closed {
 		urls = append(urls, "-o", "/dev/null", url)
 	}
-	curl := s.cluster.Kubectl(t.Context(), append([]string{"exec", "-n", "shop", "plain", "-c", "app", "--", "curl", "-sZ", "--connect-timeout", "2",
-		"-w", "%{url} %{http_code}\n"}, urls...)...)
+	command := []string{"exec", "-n", "shop", "plain", "-c", "app", "--", "curl", "-sZ", "--connect-timeout", "2", "-w", "%{url} %{http_code}\n"}
+	curl := s.cluster.Kubectl(t.Context(), append(command, urls...)...)
 	answers, _ := curl.Output() // curl fails as it should
 	for name, url := range closed {
 		if !strings.Contains(string(answers), url+" 000\n") {

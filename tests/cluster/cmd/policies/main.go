@@ -19,7 +19,9 @@ import (
 
 const queue = 100
 
-func main() {
+func main() { os.Exit(run()) }
+
+func run() int {
 	kubeconfig := flag.String("kubeconfig", "", "how the API server is reached")
 	node := flag.String("node", "", "the node's name")
 	flag.Parse()
@@ -27,8 +29,9 @@ func main() {
 	defer stop()
 	if err := enforce(ctx, *kubeconfig, *node); err != nil {
 		fmt.Fprintln(os.Stderr, "policies:", err)
-		os.Exit(1)
+		return 1
 	}
+	return 0
 }
 
 // enforce judges connections until ctx is done. Nobody connects while nobody judges.
