@@ -27,18 +27,25 @@ func (l local) crash(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) > 0 {
 		l.aim(ts, false, args)
 	}
-	// All at once: a proxy must not find the next one that is to go.
+	ts.Check(killAll(aims(ts, containers)...))
+}
+
+// killAll kills every process of containers, all at once: a proxy must not find the next one that is to go.
+func killAll(containerIDs ...string) error {
 	var all []int
-	for _, id := range aims(ts, containers) {
+	for _, id := range containerIDs {
 		pids, err := processes(id)
-		ts.Check(err)
+		if err != nil {
+			return err
+		}
 		all = append(all, pids...)
 	}
 	for _, pid := range all {
-		if err := syscall.Kill(pid, syscall.SIGKILL); !errors.Is(err, syscall.ESRCH) {
-			ts.Check(err)
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+			return err
 		}
 	}
+	return nil
 }
 
 // containers and networks are the environment variables in which "aim" leaves what it found.

@@ -12,12 +12,8 @@ import (
 // drained evicts all pods of the release, as a drain of their node does: of those with replicas one goes at a time, and those that
 // run alone hold up nobody.
 func drained(t *testing.T, s *site) {
-	pods, err := s.client.CoreV1().Pods(release).List(t.Context(), metav1.ListOptions{LabelSelector: "app.kubernetes.io/instance=traffic"})
-	if err != nil {
-		t.Fatal(err)
-	}
 	answers := map[string][]string{}
-	for _, pod := range pods.Items {
+	for _, pod := range s.pods(t) {
 		name := pod.Labels["app.kubernetes.io/name"]
 		if name == "traffic-node" {
 			continue // a drain leaves DaemonSets alone

@@ -8,11 +8,9 @@ import (
 	"net/http"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
-	vegeta "github.com/tsenart/vegeta/v12/lib"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
@@ -150,63 +148,17 @@ func (g *gatewayLoad) gone(t *testing.T, program string, but int) {
 	t.Fatalf("%d of %d pods of %s are ready, want %d", ready, all, program, but)
 }
 
-// silence is how long a client keeps a connection that it does not use, as pools of clients do: a gateway that drains closes
-// those that were silent for longer, and no server can close one without the risk that a request is on its way, RFC 9112
-// section 9.5.
-const silence = 20 * time.Second
-
 // during sends requests while something happens, and some seconds before and after.
 func (g *gatewayLoad) during(t *testing.T, happen func()) {
 	t.Helper()
 	const margin = 3 * time.Second
-	kept := g.attack(keptRate, vegeta.NewAttacker(vegeta.Client(&http.Client{
-		Timeout: 10 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 100, IdleConnTimeout: silence},
-	})))
-	fresh := g.attack(newRate, vegeta.NewAttacker(vegeta.Client(&http.Client{
-		Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true},
-	})))
+	loads := sender{url: "http://" + g.address + "/", host: gatewayHost, kept: keptRate, fresh: newRate}.start()
 	time.Sleep(margin)
 	happen()
 	time.Sleep(margin)
-	for name, load := range map[string]*load{"kept connections": kept, "new connections": fresh} {
-		metrics := load.stop()
-		t.Logf("%s: %d requests, %.0f a second, %v, p99 %v, at most %v", name, metrics.Requests, metrics.Rate, metrics.StatusCodes,
-			metrics.Latencies.P99.Round(time.Millisecond), metrics.Latencies.Max.Round(time.Millisecond))
-		if metrics.StatusCodes["200"] != int(metrics.Requests) || metrics.Requests == 0 {
-			t.Errorf("%s: of %d requests %v: %v", name, metrics.Requests, metrics.StatusCodes, metrics.Errors)
-		}
+	for _, l := range loads {
+		l.stop(t)
 	}
-}
-
-// A load is requests under way.
-type load struct {
-	attacker *vegeta.Attacker
-	metrics  vegeta.Metrics
-	done     sync.WaitGroup
-}
-
-// attack sends POST requests, which no client sends a second time by itself. One of ten takes a while, so that some are
-// always on their way.
-func (g *gatewayLoad) attack(rate int, attacker *vegeta.Attacker) *load {
-	targets := make([]vegeta.Target, 10)
-	for i := range targets {
-		targets[i] = vegeta.Target{Method: http.MethodPost, URL: "http://" + g.address + "/", Body: []byte("x"), Header: http.Header{"Host": {gatewayHost}}}
-	}
-	targets[0].URL += "?delay=500ms"
-	l := &load{attacker: attacker}
-	l.done.Go(func() {
-		for result := range attacker.Attack(vegeta.NewStaticTargeter(targets...), vegeta.Rate{Freq: rate, Per: time.Second}, 0, "") {
-			l.metrics.Add(result)
-		}
-	})
-	return l
-}
-
-func (l *load) stop() vegeta.Metrics {
-	l.attacker.Stop()
-	l.done.Wait()
-	l.metrics.Close()
-	return l.metrics
 }
 
 const gatewayObjects = `

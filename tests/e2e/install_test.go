@@ -5,12 +5,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
 	authorizationv1 "k8s.io/api/authorization/v1"
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -25,21 +23,25 @@ const (
 	tracesPort  = 9412 // of Zipkin
 )
 
-// TestInstallation installs the product on a cluster of its own, takes it away under running pods, and installs it again.
+// TestInstallation installs a version on a cluster of its own, replaces it by this one under running pods, takes that away, and
+// installs it again.
 func TestInstallation(t *testing.T) {
 	s := newSite(t, "install")
-	before := s.cniFiles(t)
+	files := s.cniFiles(t)
 	if err := s.cluster.Zipkin(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	before, now := s.versionBefore(t), s.thisVersion()
 	s.enforcePolicies(t)
 	network := s.likeCilium(t)
-	s.install(t, "--set", "zipkin.enabled=true")
+	s.install(t, before, withZipkin)
 	t.Run("the network add-on is named", func(t *testing.T) { addOnNamed(t, s) })
 	s.notLikeCilium(t, network)
 	s.kubectl(t, "create", "namespace", "shop")
 	s.apply(t, shop)
+	s.apply(t, olderPod(t, s))
 	s.kubectl(t, "wait", "-n", "shop", "--for=condition=Ready", "pod", "--all", "--timeout=60s")
+	t.Run("upgrade and rollback", func(t *testing.T) { upgrades(t, s, now) })
 
 	t.Run("F01 the API server trusts the webhooks", func(t *testing.T) { trusted(t, s) })
 	t.Run("helm test", func(t *testing.T) { helmTest(t, s) })
@@ -53,25 +55,26 @@ func TestInstallation(t *testing.T) {
 	t.Run("F106 Ingresses without a class", func(t *testing.T) { classless(t, s) })
 	t.Run("F05, F83 Zipkin of the chart", func(t *testing.T) { zipkin(t, s) })
 	t.Run("drain", func(t *testing.T) { drained(t, s) })
-	t.Run("F08 uninstall", func(t *testing.T) { uninstall(t, s, before) })
-	t.Run("F08 what runs goes on", func(t *testing.T) { goesOn(t, s) })
-	t.Run("install again", func(t *testing.T) { installAgain(t, s) })
+	t.Run("F08 uninstall and install again", func(t *testing.T) { reinstalls(t, s, now, files) })
 	t.Run("reboot", func(t *testing.T) { reboot(t, s, network) })
 	if *slow {
 		t.Run("full node", func(t *testing.T) { fullNode(t, s, network) })
 	}
-	t.Run("rights go first", func(t *testing.T) { rightsFirst(t, s, before) })
+	t.Run("rights go first", func(t *testing.T) { rightsFirst(t, s, files) })
 }
 
-func (s *site) install(t *testing.T, more ...string) {
+// withZipkin is a value of the chart.
+const withZipkin = "zipkin.enabled=true"
+
+// install installs a version, or goes over to it.
+func (s *site) install(t *testing.T, v version, values ...string) {
 	t.Helper()
-	s.helm(t, append([]string{
-		"install", "traffic", "charts/kubernetes-traffic-manager", "-n", release, "--create-namespace", "--wait", "--timeout=3m",
-		"-f", "tests/cluster/values.yaml", "-f", s.images, "--set", fmt.Sprintf(
-			"port.trafficControl=%d,port.envoyProxy=%d,port.envoyAdmin=%d,port.prometheusPort=%d,port.trafficZipkin=%d,proxy.uid=%s,"+
-				"tracing.address=,ingress.watchIngressWithoutClass=false,networkPolicies.enabled=true",
-			controlPort, proxyPort, statsPort, metricsPort, tracesPort, envoyUID),
-	}, more...)...)
+	values = append(values, fmt.Sprintf(
+		"port.trafficControl=%d,port.envoyProxy=%d,port.envoyAdmin=%d,port.prometheusPort=%d,port.trafficZipkin=%d,proxy.uid=%s,"+
+			"tracing.address=,ingress.watchIngressWithoutClass=false,networkPolicies.enabled=true",
+		controlPort, proxyPort, statsPort, metricsPort, tracesPort, envoyUID))
+	s.helm(t, "upgrade", "--install", "traffic", v.chart, "-n", release, "--create-namespace", "--wait", "--timeout=3m",
+		"-f", "tests/cluster/values.yaml", "-f", v.images, "--skip-schema-validation="+fmt.Sprint(v.older), "--set", strings.Join(values, ","))
 }
 
 // trusted checks what F01 promises when helm returns.
@@ -85,11 +88,7 @@ func trusted(t *testing.T, s *site) {
 			}
 		}
 	}
-	pods, err := s.client.CoreV1().Pods(release).List(t.Context(), metav1.ListOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, pod := range pods.Items {
+	for _, pod := range s.pods(t) {
 		if !isReady(&pod) {
 			t.Errorf("helm waited, and pod %s is not ready", pod.Name)
 		}
@@ -149,15 +148,7 @@ func ports(t *testing.T, s *site) {
 }
 
 func uid(t *testing.T, s *site) {
-	pod, err := s.client.CoreV1().Pods("shop").Get(t.Context(), "client", metav1.GetOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	envoy := slices.IndexFunc(pod.Status.InitContainerStatuses, func(c corev1.ContainerStatus) bool { return c.Name == "traffic-envoy" })
-	if envoy < 0 {
-		t.Fatal("the pod has no traffic-envoy")
-	}
-	pids, err := processes(strings.TrimPrefix(pod.Status.InitContainerStatuses[envoy].ContainerID, "containerd://"))
+	pids, err := processes(s.containerID(t, "client", "traffic-envoy"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -225,50 +216,6 @@ func rights(t *testing.T, s *site) {
 	}
 }
 
-// uninstall takes the product away and watches the node: it never names a plugin that is not there, and ends as it began.
-func uninstall(t *testing.T, s *site, before map[string]string) {
-	done := make(chan error, 1)
-	go func() { done <- s.helmCommand(t, "uninstall", "traffic", "-n", release).Run() }()
-	s.cleaned(t, before)
-	if err := <-done; err != nil {
-		t.Fatalf("helm uninstall: %v", err)
-	}
-	if left := s.kubectl(t, "get", "mutatingwebhookconfigurations,validatingwebhookconfigurations", "-o", "name"); strings.Contains(left, "traffic") {
-		t.Errorf("left behind: %s", left)
-	}
-}
-
-// goesOn looks at pods after the product is gone.
-func goesOn(t *testing.T, s *site) {
-	s.kubectl(t, "delete", "pod", "-n", "shop", "leaving", "--timeout=60s")
-	s.kubectl(t, "run", "-n", "shop", "late", "--image=localhost:5000/curl", "--labels=traffic.envoy.enabled=true", "--command", "--", "sleep", "infinity")
-	s.kubectl(t, "run", "-n", "shop", "other", "--image=localhost:5000/curl", "--command", "--", "sleep", "infinity")
-	s.kubectl(t, "wait", "-n", "shop", "--for=condition=Ready", "pod", "late", "other", "--timeout=60s")
-	for url, want := range map[string]string{"http://web/health": "200", "http://web:81/health": "404"} {
-		if got := s.status(t, "shop", "client", url); got != want {
-			t.Errorf("the pod that was injected before gets %s from %s, want %s as before", got, url, want)
-		}
-	}
-	if left := s.kubectl(t, "get", "pod", "-n", "shop", "late", "-o", "jsonpath={.spec.initContainers}{.metadata.annotations}"); left != "" {
-		t.Errorf("a pod was injected after the uninstall: %s", left)
-	}
-}
-
-// installAgain checks that pods which outlived the product follow it again, and that new ones are injected.
-func installAgain(t *testing.T, s *site) {
-	s.install(t)
-	s.kubectl(t, "label", "service", "-n", "shop", "web", "traffic.port.81=http")
-	eventually(t, "200", func() string { return s.status(t, "shop", "client", "http://web:81/health") })
-	s.kubectl(t, "run", "-n", "shop", "new", "--image=localhost:5000/curl", "--labels=traffic.envoy.enabled=true", "--overrides",
-		`{"spec":{"containers":[{"name":"app","image":"localhost:5000/curl","command":["sleep","infinity"]}]}}`)
-	s.kubectl(t, "wait", "-n", "shop", "--for=condition=Ready", "pod", "new", "--timeout=60s")
-	for url, want := range map[string]string{"http://web/health": "200", "http://web:81/health": "200", "http://web:82/health": "404"} {
-		if got := s.status(t, "shop", "new", url); got != want {
-			t.Errorf("a new pod gets %s from %s, want %s", got, url, want)
-		}
-	}
-}
-
 // cniFiles are the node's CNI configurations with their text, and its plugins.
 func (s *site) cniFiles(t *testing.T) map[string]string {
 	t.Helper()
@@ -311,6 +258,20 @@ spec:
   containers: [{name: app, image: localhost:5000/bookinfo:0.1.0, args: [details], readinessProbe: {httpGet: {path: /health, port: 9080}, periodSeconds: 1}}]
 ---
 apiVersion: v1
+kind: Service
+metadata: {name: echo, namespace: shop, labels: {traffic.port.80: http, traffic.port.81: tcp}}
+spec:
+  selector: {app: echo}
+  ports: [{name: a, port: 80, targetPort: 8080}, {name: b, port: 81, targetPort: 8080}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: echo, namespace: shop, labels: {app: echo}}
+spec:
+  terminationGracePeriodSeconds: 0
+  containers: [{name: app, image: localhost:5000/echo:0.1.0, resources: {requests: {cpu: 100m}}, readinessProbe: {tcpSocket: {port: 8080}, periodSeconds: 1, failureThreshold: 60}}]
+---
+apiVersion: v1
 kind: Pod
 metadata: {name: plain, namespace: shop}
 spec:
@@ -318,13 +279,20 @@ spec:
 ---
 apiVersion: v1
 kind: Pod
-metadata: {name: client, namespace: shop, labels: {traffic.envoy.enabled: "true"}}
+metadata: {name: client, namespace: shop, labels: {traffic.envoy.enabled: "true"}, annotations: {traffic.envoy.requests: cpu=100m}}
 spec:
   containers: [{name: app, image: localhost:5000/curl, command: [sleep, infinity]}]
 ---
 apiVersion: v1
 kind: Pod
 metadata: {name: leaving, namespace: shop, labels: {traffic.envoy.enabled: "true"}}
+spec:
+  terminationGracePeriodSeconds: 0
+  containers: [{name: app, image: localhost:5000/curl, command: [sleep, infinity]}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: crashing, namespace: shop, labels: {traffic.envoy.enabled: "true"}}
 spec:
   terminationGracePeriodSeconds: 0
   containers: [{name: app, image: localhost:5000/curl, command: [sleep, infinity]}]

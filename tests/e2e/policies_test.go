@@ -6,8 +6,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // enforcePolicies has the node hold pods to NetworkPolicies from now on, until the test ends.
@@ -27,12 +25,8 @@ func (s *site) enforcePolicies(t *testing.T) {
 
 // restricted checks that the policies, under which all of this test is, keep out whoever has no business with a program.
 func restricted(t *testing.T, s *site) {
-	pods, err := s.client.CoreV1().Pods(release).List(t.Context(), metav1.ListOptions{LabelSelector: "app.kubernetes.io/instance=traffic"})
-	if err != nil {
-		t.Fatal(err)
-	}
 	open, closed := map[string]string{}, map[string]string{}
-	for _, pod := range pods.Items {
+	for _, pod := range s.pods(t) {
 		at := func(port int, path string) string { return fmt.Sprintf("http://%s:%d%s", pod.Status.PodIP, port, path) }
 		switch name := pod.Labels["app.kubernetes.io/name"]; name {
 		case "traffic-control", "traffic-webhook":

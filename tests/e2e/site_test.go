@@ -7,10 +7,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/kubernetes-traffic-manager/traffic/tests/cluster"
@@ -45,32 +48,37 @@ func newSite(t *testing.T, name string) *site {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { collect(t, c) })
-	s := &site{cluster: c, images: filepath.Join(t.TempDir(), "images.yaml")}
+	s := &site{cluster: c}
 	if s.client, err = c.Client(); err != nil {
 		t.Fatal(err)
 	}
 	if s.node, err = c.Root(); err != nil {
 		t.Fatal(err)
 	}
-	s.pushImages(t)
+	s.images = s.pushImages(t, "../..")
 	return s
 }
 
-func (s *site) pushImages(t *testing.T) {
+// pushImages builds the images of the sources in a folder, and returns a values file that names them.
+func (s *site) pushImages(t *testing.T, folder string, arguments ...string) (values string) {
 	t.Helper()
-	build := exec.CommandContext(t.Context(), "go", "run", "./tools/image", "-registry", s.cluster.MachineRegistry(), "-values", s.images)
-	build.Dir = "../.."
+	values = filepath.Join(t.TempDir(), "images.yaml")
+	build := exec.CommandContext(t.Context(), "go", append([]string{
+		"run", "./tools/image", "-registry", s.cluster.MachineRegistry(), "-values", values,
+	}, arguments...)...)
+	build.Dir = folder
 	build.Stderr = t.Output()
 	output(t, build)
-	values, err := os.ReadFile(s.images)
+	text, err := os.ReadFile(values)
 	if err != nil {
 		t.Fatal(err)
 	}
 	// The node knows its registry by another name than the machine.
-	values = bytes.ReplaceAll(values, []byte(s.cluster.MachineRegistry()+"/"), []byte("localhost:5000/"))
-	if err := os.WriteFile(s.images, values, 0o600); err != nil {
+	text = bytes.ReplaceAll(text, []byte(s.cluster.MachineRegistry()+"/"), []byte("localhost:5000/"))
+	if err := os.WriteFile(values, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	return values
 }
 
 // collect writes what explains a failure.
@@ -106,6 +114,16 @@ func (s *site) helmCommand(t *testing.T, args ...string) *exec.Cmd {
 	helm := exec.CommandContext(t.Context(), s.cluster.Bin("helm"), append([]string{"--kubeconfig", s.cluster.Kubeconfig()}, args...)...)
 	helm.Dir = "../.."
 	return helm
+}
+
+// pods are those of the release, but for those that are on their way out: the gateway's may drain for a minute and more.
+func (s *site) pods(t *testing.T) []corev1.Pod {
+	t.Helper()
+	pods, err := s.client.CoreV1().Pods(release).List(t.Context(), metav1.ListOptions{LabelSelector: "app.kubernetes.io/instance=traffic"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return slices.DeleteFunc(pods.Items, func(pod corev1.Pod) bool { return pod.DeletionTimestamp != nil })
 }
 
 // status is the HTTP status, 000 without an answer, that a pod's container app gets.

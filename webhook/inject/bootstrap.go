@@ -10,7 +10,8 @@ import (
 )
 
 // BootstrapVersion counts the changes of the bootstrap that the control plane must know of. A pod keeps its bootstrap for
-// life, so the control plane serves this version and the one before.
+// life, so the control plane serves this version and the one before. There was none yet: what it sends suits the first pods
+// ever injected, of which tests/e2e/testdata/older.yaml is one.
 const BootstrapVersion = "1"
 
 // What the kubelet puts into container arguments, from the variables of the sidecar.
