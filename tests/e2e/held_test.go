@@ -19,15 +19,15 @@ type held struct {
 	dial func(context.Context) (net.Conn, error)
 	stop context.CancelFunc
 	done sync.WaitGroup
-	// connections is how many it took.
-	asked, connections int
-	failures           []error
+	// connections is how many it took; most is how many it may.
+	asked, connections, most int
+	failures                 []error
 }
 
-// hold connects to an address that speaks HTTP/1.1, through whatever.
-func (c sender) hold(name, address string) *held {
+// hold connects to an address that speaks HTTP/1.1, through whatever, and anew when it is told that an answer was the last.
+func (c sender) hold(name, address string, most int) *held {
 	ctx, stop := context.WithCancel(context.Background())
-	h := &held{name: c.name + name, stop: stop}
+	h := &held{name: c.name + name, stop: stop, most: most}
 	h.dial = func(ctx context.Context) (net.Conn, error) { return c.dial(ctx, "tcp", address) }
 	h.done.Go(func() {
 		for ctx.Err() == nil {
@@ -87,13 +87,13 @@ func askHTTP(conn net.Conn, reader *bufio.Reader) (last bool, err error) {
 	return response.Close, err
 }
 
-// end stops asking. Nothing may have failed, and so many connections must have been enough.
-func (h *held) end(t *testing.T, most int) {
+// end stops asking. Nothing may have failed.
+func (h *held) end(t *testing.T) {
 	t.Helper()
 	h.stop()
 	h.done.Wait()
 	t.Logf("%s: asked %d times, over %d connections", h.name, h.asked, h.connections)
-	if h.asked == 0 || len(h.failures) > 0 || h.connections > most {
-		t.Errorf("%s: asked %d times, over %d connections, at most %d are needed; failures: %v", h.name, h.asked, h.connections, most, h.failures)
+	if h.asked == 0 || len(h.failures) > 0 || h.connections > h.most {
+		t.Errorf("%s: asked %d times, over %d connections, at most %d are needed; failures: %v", h.name, h.asked, h.connections, h.most, h.failures)
 	}
 }

@@ -11,7 +11,7 @@ import (
 func reinstalls(t *testing.T, s *site, now version, files map[string]string) {
 	s.ownSecrets(t)
 	before := s.authority(t)
-	traffic, pods := s.startTraffic(t), watchFates(s.client, "shop")
+	traffic, pods := s.startTraffic(t, 1), watchFates(s.client, "shop")
 	t.Run("uninstall", func(t *testing.T) { uninstall(t, s, files) })
 	t.Run("what runs goes on", func(t *testing.T) { goesOn(t, s) })
 	t.Run("install again", func(t *testing.T) { installAgain(t, s, now) })
