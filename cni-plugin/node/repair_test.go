@@ -212,3 +212,20 @@ func TestUnknownRuntime(t *testing.T) {
 		}
 	}
 }
+
+// What is left of the boot before, in libcni's cache, is no failure of the pod that has a new sandbox since.
+func TestSandboxOfTheBootBeforeIsNotReported(t *testing.T) {
+	n := newNode(t)
+	a := newAgent(n.config, n.client, slog.New(slog.DiscardHandler), n.kernel.in, n.resolve)
+	recorder := events.NewFakeRecorder(10)
+	a.repairer.recorder = recorder
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web", UID: "u1", Annotations: injected}}
+	n.attach(pod, "c-before", "eth0")
+	n.sandbox(pod, "c-now")
+	if err := a.repairer.pass([]*corev1.Pod{pod}, "nftables", true); err != nil {
+		t.Errorf("the pass is to be done again: %v", err)
+	}
+	if event := <-recorder.Events; len(recorder.Events) > 0 || !strings.Contains(event, reasonRepaired) {
+		t.Errorf("%d more events after %q", len(recorder.Events), event)
+	}
+}
