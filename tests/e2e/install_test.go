@@ -59,8 +59,8 @@ func TestInstallation(t *testing.T) {
 	t.Run("reboot", func(t *testing.T) { reboot(t, s, network) })
 	if *slow {
 		t.Run("full node", func(t *testing.T) { fullNode(t, s, network) })
+		t.Run("rights go first", func(t *testing.T) { rightsFirst(t, s, files) })
 	}
-	t.Run("rights go first", func(t *testing.T) { rightsFirst(t, s, files) })
 }
 
 // withZipkin is a value of the chart.
