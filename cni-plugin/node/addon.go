@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"k8s.io/client-go/kubernetes"
@@ -157,11 +156,12 @@ func (a *Agent) watchAddOn(ctx context.Context) {
 		switch {
 		case err == nil:
 			said = ""
-			a.repairer.connect.addOn.Store(&found)
-			a.poke()
+			if before := a.repairer.connect.addOn.Swap(&found); before == nil || *before != found {
+				a.poke()
+			}
 		case ctx.Err() == nil && err.Error() != said:
 			said = err.Error()
-			a.log.Info("cannot tell from a configuration whether connections are balanced when they are made", "error", strings.TrimSpace(said))
+			a.log.Info("cannot tell from a configuration whether connections are balanced when they are made", "error", said)
 		}
 		select {
 		case <-ctx.Done():

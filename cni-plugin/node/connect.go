@@ -67,6 +67,8 @@ func (p *connectProbe) conclude() {
 	seen := !p.due && p.err == nil && p.reached.IsValid()
 	before, now := p.said, conclusion{by: by}
 	switch {
+	case !seen && p.err == nil && by == before.by:
+		return // nobody knows more than before, and what was seen in a pod stands
 	case seen && p.reached != p.service:
 		now.rewritten = true
 		now.text = fmt.Sprintf("a pod that connects to the cluster IP %s is sent to %s before its connection can be redirected: labels of Services do not act. %s",
@@ -76,8 +78,6 @@ func (p *connectProbe) conclude() {
 		now.text = "pods that connect to cluster IPs are sent elsewhere before their connections can be redirected: labels of Services do not act. " + by.advice()
 	case p.err != nil:
 		now.text = fmt.Sprintf("cannot tell whether connections are balanced when they are made: %v", p.err)
-	case !seen && by.name == "" && before.by.name == "":
-		return // nobody knows more than before
 	}
 	p.said = now
 	p.metrics.rewritten.Set(0)

@@ -12,11 +12,31 @@ import (
 	"github.com/rogpeppe/go-internal/diff"
 	"golang.org/x/tools/txtar"
 	admissionv1 "k8s.io/api/admissionregistration/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/yaml"
 
 	"github.com/kubernetes-traffic-manager/traffic/xds/label"
 )
 
 const defaultGolden = "testdata/default.yaml"
+
+// TestNoObjectComesTwice: the second of two would take the place of the first, or the installation fail.
+func TestNoObjectComesTwice(t *testing.T) {
+	for _, arguments := range [][]string{nil, {"-n", "kube-system"}, {"--set", "cni.ciliumNamespace=" + namespace}} {
+		seen := map[string]string{}
+		for _, d := range documents(template(t, arguments...)) {
+			var o metav1.PartialObjectMetadata
+			if err := yaml.Unmarshal([]byte(d.text), &o); err != nil {
+				t.Fatal(err)
+			}
+			id := o.Kind + " " + o.Namespace + "/" + o.Name
+			if first, twice := seen[id]; twice {
+				t.Errorf("%v: %s is in %s and in %s", arguments, id, first, d.source)
+			}
+			seen[id] = d.source
+		}
+	}
+}
 
 // golden compares got with a file, or writes the file with -update.
 func golden(t *testing.T, file, got string) {

@@ -35,6 +35,9 @@ func parseCertificate(chain, key []byte) (*certificate, error) {
 	if len(chain) == 0 || len(key) == 0 {
 		return nil, errors.New("tls.crt or tls.key is empty")
 	}
+	if err := canBeRead(key); err != nil {
+		return nil, err
+	}
 	parsed, err := cryptotls.X509KeyPair(chain, key)
 	if err != nil {
 		return nil, fmt.Errorf("tls.crt and tls.key are no pair: %w", err)

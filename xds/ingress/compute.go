@@ -136,7 +136,7 @@ func (c computation) routes() []Route {
 	for _, i := range c.gateway.byAge(c.gateway.rulesOf[c.host]) {
 		if by != nil && !slices.Contains(by, i.object.Namespace) {
 			c.problems[i.object] = append(c.problems[i.object], field("spec.rules", c.host,
-				"the host's certificate is of an Ingress of namespace "+strings.Join(by, ", "), "plain requests are not redirected"))
+				"the host's certificate is of an Ingress of another namespace", "plain requests are not redirected"))
 		}
 		for _, r := range i.rules[c.host] {
 			by, lost := taken[place{r.path, r.match}]

@@ -9,6 +9,7 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/pem"
 	"fmt"
 	"math/big"
@@ -124,6 +125,32 @@ func TestParseCertificate(t *testing.T) {
 				t.Error("nothing for Envoy")
 			}
 		})
+	}
+}
+
+// TestKeysThatNobodyReads: whoever may write a Secret would keep the control plane busy, for minutes or hours. The test ends at once, or
+// not before crypto/rsa does.
+func TestKeysThatNobodyReads(t *testing.T) {
+	chain, _ := newPair(t, newKey(t), "a.example")
+	long := new(big.Int).Add(new(big.Int).Lsh(big.NewInt(1), 200_000), big.NewInt(1))
+	three, one := big.NewInt(3), big.NewInt(1)
+	longPrime, err := asn1.Marshal(rsaPrivateKey{N: three, E: three, D: one, P: long, Q: three, DP: new(big.Int), DQ: new(big.Int), QInv: new(big.Int)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := asn1.Marshal(privateKeyInfo{
+		Algorithm: pkix.AlgorithmIdentifier{Algorithm: asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 1}, Parameters: asn1.NullRawValue},
+		Key:       longPrime,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for kind, der := range map[string][]byte{"RSA PRIVATE KEY": longPrime, "PRIVATE KEY": info} {
+		_, err := parseCertificate(chain, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
+		want := "a number in the RSA key has 200001 bits: at most 4096, since a handshake takes the time of all hosts"
+		if err == nil || err.Error() != want {
+			t.Errorf("%s: %v, want %s", kind, err, want)
+		}
 	}
 }
 

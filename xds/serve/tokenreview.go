@@ -36,7 +36,8 @@ const (
 	// reviewsAtOnce bounds the reviews that run. A thousand proxies that reconnect wait here, and not at the API server, which
 	// would take so long over all of them at once that each timed out and was asked again.
 	reviewsAtOnce = 32
-	// reviewsPerSource bounds those of one source: when reviews take long, a pod that guesses would have all others wait.
+	// reviewsPerSource bounds those of one source: when reviews take long, a pod that guesses would have all others wait. Of IPv6 a source is
+	// a /64, which may be a node.
 	reviewsPerSource = 8
 	reviewTimeout    = 5 * time.Second
 )

@@ -8,6 +8,7 @@ import (
 
 // TestMemoryLimit: the collector keeps within what the chart gives the container, with room for what is not Go's.
 func TestMemoryLimit(t *testing.T) {
+	t.Setenv("GOMEMLIMIT", "")
 	before := debug.SetMemoryLimit(-1)
 	t.Cleanup(func() { debug.SetMemoryLimit(before) })
 	for _, test := range []struct {
