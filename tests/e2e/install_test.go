@@ -56,8 +56,8 @@ func TestInstallation(t *testing.T) {
 	t.Run("F05, F83 Zipkin of the chart", func(t *testing.T) { zipkin(t, s) })
 	t.Run("drain", func(t *testing.T) { drained(t, s) })
 	t.Run("F08 uninstall and install again", func(t *testing.T) { reinstalls(t, s, now, files) })
-	t.Run("reboot", func(t *testing.T) { reboot(t, s, network) })
 	if *slow {
+		t.Run("reboot", func(t *testing.T) { reboot(t, s, network) })
 		t.Run("two releases", func(t *testing.T) { twoReleases(t, s) })
 		t.Run("full node", func(t *testing.T) { fullNode(t, s, network) })
 		t.Run("rights go first", func(t *testing.T) { rightsFirst(t, s, files) })

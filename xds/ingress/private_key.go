@@ -4,7 +4,6 @@ import (
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"math/big"
 	"strings"
@@ -14,9 +13,15 @@ import (
 type rsaPrivateKey struct {
 	Version       int
 	N, E, D, P, Q *big.Int
-	DP, DQ, QInv  *big.Int        `asn1:"optional"`
-	OtherPrimes   []asn1.RawValue `asn1:"optional,omitempty"`
+	DP, DQ, QInv  *big.Int         `asn1:"optional"`
+	Others        []otherPrimeInfo `asn1:"optional,omitempty"`
 }
+
+// An otherPrimeInfo is OtherPrimeInfo of the same.
+type otherPrimeInfo struct{ R, D, T *big.Int }
+
+// mostOthers is more primes than anybody uses beside the first two.
+const mostOthers = 3
 
 // A privateKeyInfo is PrivateKeyInfo (RFC 5208, section 5), which has an rsaPrivateKey in it.
 type privateKeyInfo struct {
@@ -54,10 +59,14 @@ func numbersFit(der []byte) error {
 	if _, err := asn1.Unmarshal(der, &key); err != nil {
 		return nil //nolint:nilerr // no RSA key
 	}
-	if len(key.OtherPrimes) > 0 {
-		return errors.New("an RSA key of more than two primes is not supported")
+	if len(key.Others) > mostOthers {
+		return fmt.Errorf("an RSA key of %d primes is not supported", 2+len(key.Others))
 	}
-	for _, n := range []*big.Int{key.N, key.E, key.D, key.P, key.Q, key.DP, key.DQ, key.QInv} {
+	numbers := []*big.Int{key.N, key.E, key.D, key.P, key.Q, key.DP, key.DQ, key.QInv}
+	for _, other := range key.Others {
+		numbers = append(numbers, other.R, other.D, other.T)
+	}
+	for _, n := range numbers {
 		if n != nil && n.BitLen() > mostRSA {
 			return fmt.Errorf("a number in the RSA key has %d bits: at most %d, since a handshake takes the time of all hosts", n.BitLen(), mostRSA)
 		}
