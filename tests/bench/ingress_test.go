@@ -115,10 +115,12 @@ const healthPath = "/healthz"
 // backend makes Service web of traffic-control's status port: who answers does not matter, and it is there.
 func (e *edge) backend(b *testing.B) {
 	b.Helper()
-	pods, err := e.client.CoreV1().Pods(system).List(b.Context(), metav1.ListOptions{LabelSelector: "app.kubernetes.io/name=traffic-control"})
-	if err != nil || len(pods.Items) == 0 {
-		b.Fatalf("no pod of traffic-control: %v", err)
-	}
+	var pods *corev1.PodList
+	waitFor(b, "one pod of traffic-control", func(ctx context.Context) (one bool, err error) {
+		pods, err = e.client.CoreV1().Pods(system).List(ctx, metav1.ListOptions{LabelSelector: "app.kubernetes.io/name=traffic-control"})
+		// A pod that ends is still listed.
+		return err == nil && len(pods.Items) == 1, err
+	})
 	service := &corev1.Service{
 		ObjectMeta: metav1.ObjectMeta{Name: "web"}, Spec: corev1.ServiceSpec{Ports: []corev1.ServicePort{{Name: "http", Port: 80}}},
 	}
