@@ -64,7 +64,7 @@ func Annotated(t testing.TB, namespace, name string, c inject.Config, annotation
 	if err != nil || result.Outcome != inject.Injected {
 		t.Fatalf("not injected: %+v, %v", result, err)
 	}
-	text, err := patch.Marshal(result.Patch)
+	text, err := patch.Append(nil, result.Patch)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -100,22 +100,18 @@ func reviewed[T any](handle func(*request[T]) (answer, error), m pathMetrics, lo
 }
 
 // reply sends a review as a whole, so that it is not cut into chunks.
-func reply(w http.ResponseWriter, response *admissionv1.AdmissionReview) error {
-	text := buffers.Get().(*bytes.Buffer)
-	if err := stdjson.NewEncoder(text).Encode(response); err != nil {
-		return fmt.Errorf("encode review: %w", err)
-	}
+func reply(w http.ResponseWriter, review *bytes.Buffer) error {
 	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Content-Length", strconv.Itoa(text.Len()))
-	if _, err := w.Write(text.Bytes()); err != nil {
+	w.Header().Set("Content-Length", strconv.Itoa(review.Len()))
+	if _, err := w.Write(review.Bytes()); err != nil {
 		return err // and HTTP/2 may be writing it still, for a stream that is reset: it must not become another's answer
 	}
-	release(text)
+	release(review)
 	return nil
 }
 
 // respond is the way from a request to its response.
-func respond[T any](r *http.Request, handle func(*request[T]) (answer, error), result *string) (*admissionv1.AdmissionReview, error) {
+func respond[T any](r *http.Request, handle func(*request[T]) (answer, error), result *string) (*bytes.Buffer, error) {
 	req, err := readReview[T](r)
 	if err != nil {
 		return nil, err
@@ -124,11 +120,11 @@ func respond[T any](r *http.Request, handle func(*request[T]) (answer, error), r
 	if err != nil {
 		return nil, err
 	}
-	response, err := a.review(req.UID)
+	review, err := a.review(req.UID)
 	if err == nil {
 		*result = a.result
 	}
-	return response, err
+	return review, err
 }
 
 func readReview[T any](r *http.Request) (*request[T], error) {
@@ -157,21 +153,29 @@ func readReview[T any](r *http.Request) (*request[T], error) {
 	return v.Request, nil
 }
 
-// review is the answer to the request of that UID.
-func (a answer) review(uid types.UID) (*admissionv1.AdmissionReview, error) {
+// review is the answer to the request of that UID, as JSON.
+func (a answer) review(uid types.UID) (*bytes.Buffer, error) {
 	response := &admissionv1.AdmissionResponse{UID: uid, Allowed: a.refusal == "", Warnings: a.warnings}
 	if a.refusal != "" {
 		response.Result = &metav1.Status{Code: http.StatusForbidden, Reason: metav1.StatusReasonForbidden, Message: a.refusal}
 	}
 	if len(a.patch) > 0 {
-		var err error
-		if response.Patch, err = patch.Marshal(a.patch); err != nil {
+		scratch := buffers.Get().(*bytes.Buffer)
+		defer release(scratch)
+		text, err := patch.Append(scratch.AvailableBuffer(), a.patch)
+		if err != nil {
 			return nil, err
 		}
-		response.PatchType = new(admissionv1.PatchTypeJSONPatch)
+		scratch.Write(text) // in its place, or to have room for the next
+		response.Patch, response.PatchType = scratch.Bytes(), new(admissionv1.PatchTypeJSONPatch)
 	}
-	return &admissionv1.AdmissionReview{
+	review := buffers.Get().(*bytes.Buffer)
+	err := stdjson.NewEncoder(review).Encode(admissionv1.AdmissionReview{
 		TypeMeta: metav1.TypeMeta{APIVersion: admissionv1.SchemeGroupVersion.String(), Kind: "AdmissionReview"},
 		Response: response,
-	}, nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("encode review: %w", err)
+	}
+	return review, nil
 }

@@ -135,7 +135,7 @@ func send(t *testing.T, line string, old, text []byte) ([]txtar.File, []byte) {
 	if len(a.patch) == 0 {
 		return files, text
 	}
-	marshalled, err := patch.Marshal(a.patch)
+	marshalled, err := patch.Append(nil, a.patch)
 	if err != nil {
 		t.Fatal(err)
 	}

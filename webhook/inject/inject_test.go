@@ -85,7 +85,7 @@ func patched(t testing.TB, raw []byte, ops []patch.Operation) []byte {
 	if len(ops) == 0 {
 		return raw
 	}
-	text, err := patch.Marshal(ops)
+	text, err := patch.Append(nil, ops)
 	if err != nil {
 		t.Fatal(err)
 	}

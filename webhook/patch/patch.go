@@ -88,13 +88,13 @@ func Set(object Path, have, want map[string]string) ([]Operation, error) {
 	return ops, nil
 }
 
-// Marshal returns the patch as JSON. Values are not looked at again: most are the same in every patch.
-func Marshal(ops []Operation) ([]byte, error) {
+// Append appends the patch as JSON. Values are not looked at again: most are the same in every patch.
+func Append(text []byte, ops []Operation) ([]byte, error) {
 	size := 2
 	for _, op := range ops {
 		size += len(op.Value) + 128
 	}
-	text := append(make([]byte, 0, size), '[')
+	text = append(slices.Grow(text, size), '[')
 	for i, op := range ops {
 		if i > 0 {
 			text = append(text, ',')

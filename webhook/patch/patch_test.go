@@ -30,7 +30,7 @@ func TestApplied(t *testing.T) {
 		Remove(Of("m").Member("~1")), Remove(Of("m", "é\"")), Remove(Of("m", "")),
 		Add(Of("l").Index(0), jsontext.Value("0")), Add(Of("l").End(), jsontext.Value("3")), Remove(Of("l").Index(1)),
 		Move(Of("l").Index(2), Of("l").Index(0)), Move(Of("l").Index(0), Of("m").Member("to/~")))
-	text, err := Marshal(ops)
+	text, err := Append(nil, ops)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,7 +112,7 @@ func applied[T any](t *testing.T, document T, ops []Operation) (after T) {
 		t.Fatal(err)
 	}
 	if len(ops) > 0 {
-		text, err := Marshal(ops)
+		text, err := Append(nil, ops)
 		if err != nil {
 			t.Fatal(err)
 		}
