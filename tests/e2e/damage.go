@@ -52,7 +52,7 @@ func killAll(containerIDs ...string) error {
 const containers, networks = "CONTAINERS", "NETWORKS"
 
 // aim is the script command "aim NAMESPACE SELECTOR CONTAINER": it finds the container in every selected pod, for "crash", and
-// the network of these, for "cut" and "heal", which may follow when there is no API to ask.
+// the network of these, for "cut", "lost" and "heal", which may follow when there is no API to ask.
 func (l local) aim(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 3 {
 		ts.Fatalf("usage: aim namespace selector container")

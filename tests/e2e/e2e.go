@@ -56,6 +56,7 @@ func Config(root string) (terminal.Config, error) {
 			"gone":    l.gone,
 			"aim":     l.aim,
 			"cut":     l.cut,
+			"lost":    l.lost,
 			"heal":    l.heal,
 			"restart": component("restart", c.Restart),
 			"away":    component("away", c.Stop),

@@ -18,7 +18,7 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, config.Params(scripts(t, "../../samples/*/*.txtar", "testdata/*.txtar")...))
 }
 
-var slow = flag.Bool("slow", false, "also restart the node's own parts, renew the authority, wait ten minutes for a token to end, and upgrade from older sources")
+var slow = flag.Bool("slow", false, "also restart the node's own parts, renew the authority, and wait ten minutes for a token to end")
 
 // TestOutages takes parts of the product away, which whoever uses the cluster meanwhile would feel: one script at a time.
 func TestOutages(t *testing.T) {

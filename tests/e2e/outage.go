@@ -37,6 +37,32 @@ func (l local) cut(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
+// lost is the script command "lost PORT": it waits until the pods that "aim" found have given up every connection to that port of
+// others, which "cut" silenced.
+func (l local) lost(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: lost port")
+	}
+	const limit = 3 * time.Minute
+	deadline := time.Now().Add(limit)
+	for _, network := range aims(ts, networks) {
+		for {
+			ss := exec.Command("nsenter", "--net="+network, "ss", "-Htn", "state", "established", "dport", "=", args[0])
+			connections, err := ss.CombinedOutput()
+			if err != nil {
+				ts.Fatalf("%v: %s", err, connections)
+			}
+			if len(connections) == 0 {
+				break
+			}
+			if time.Now().After(deadline) {
+				ts.Fatalf("after %s there are still\n%s", limit, connections)
+			}
+			time.Sleep(time.Second)
+		}
+	}
+}
+
 // heal is the script command "heal": it ends what "cut" began.
 func (l local) heal(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 0 {

@@ -15,13 +15,24 @@ func (s *site) enforcePolicies(t *testing.T) {
 	build := exec.CommandContext(t.Context(), "go", "build", "-o", program, "./tests/cluster/cmd/policies")
 	build.Dir = "../.."
 	output(t, build)
-	enforcer := exec.CommandContext(t.Context(), "nsenter", "--net="+filepath.Join(filepath.Dir(s.node), "ns/net"),
+	enforcer := exec.CommandContext(t.Context(), "nsenter", "--net="+s.nodeNetwork(),
 		program, "-kubeconfig", s.cluster.Kubeconfig(), "-node", s.cluster.Name)
+	enforcer.Stderr = t.Output()
 	if err := enforcer.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = enforcer.Wait() }) // it is killed when the test ends
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		if err := enforcer.Wait(); t.Context().Err() == nil { // which kills it
+			t.Errorf("nobody enforces the policies any more: %v", err)
+		}
+	}()
+	t.Cleanup(func() { <-ended })
 }
+
+// nodeNetwork is the node's network namespace.
+func (s *site) nodeNetwork() string { return filepath.Join(filepath.Dir(s.node), "ns/net") }
 
 // restricted checks that the policies, under which all of this test is, keep out whoever has no business with a program.
 func restricted(t *testing.T, s *site) {
@@ -48,8 +59,14 @@ func restricted(t *testing.T, s *site) {
 		}
 	}
 	var urls []string
-	for _, url := range closed {
+	for name, url := range closed {
 		urls = append(urls, "-o", "/dev/null", url)
+		answer, err := get(t.Context(), s.nodeNetwork(), url, "")
+		if err != nil {
+			t.Errorf("the node itself gets no answer from %s, so that nobody else could: %v", name, err)
+			continue
+		}
+		answer.Body.Close()
 	}
 	command := []string{"exec", "-n", "shop", "plain", "-c", "app", "--", "curl", "-sZ", "--connect-timeout", "2", "-w", "%{url} %{http_code}\n"}
 	curl := s.cluster.Kubectl(t.Context(), append(command, urls...)...)

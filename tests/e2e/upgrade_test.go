@@ -14,7 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-var beforeCommit = flag.String("before", "f2472ed", "with -slow: the commit whose chart and images TestInstallation begins with")
+var beforeCommit = flag.String("before", "", "the commit whose chart and images TestInstallation begins with (default: these sources under another number)")
 
 const chart = "charts/kubernetes-traffic-manager"
 
@@ -27,12 +27,12 @@ type version struct {
 
 func (s *site) thisVersion() version { return version{chart: chart, images: s.images} }
 
-// versionBefore is these sources under another number, so that every pod of the release has to be replaced. With -slow it is
+// versionBefore is these sources under another number, so that every pod of the release has to be replaced. With -before it is
 // what older sources make.
 func (s *site) versionBefore(t *testing.T) version {
 	t.Helper()
 	folder := t.TempDir()
-	if !*slow {
+	if *beforeCommit == "" {
 		s.helm(t, "package", chart, "--version=0.0.9", "--app-version=0.0.9", "--destination="+folder)
 		images := s.pushImages(t, "../..", "-version=0.0.9", "traffic-control", "traffic-webhook", "traffic-node", "traffic-verify")
 		return version{chart: filepath.Join(folder, "kubernetes-traffic-manager-0.0.9.tgz"), images: images}
@@ -46,7 +46,7 @@ func (s *site) versionBefore(t *testing.T) version {
 // and all pods, even one that was injected long before, follow whichever version there is.
 func upgrades(t *testing.T, s *site, now version) {
 	connections := 1
-	if *slow {
+	if *beforeCommit != "" {
 		connections = 4 // an older version makes other listeners: each of three changes ends connections that are told so
 	}
 	traffic, pods := s.startTraffic(t, connections), watchFates(s.client, "shop")

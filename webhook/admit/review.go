@@ -103,7 +103,7 @@ func reviewed[T any](handle func(*request[T]) (answer, error), m pathMetrics, lo
 func reply(w http.ResponseWriter, review *bytes.Buffer) error {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Content-Length", strconv.Itoa(review.Len()))
-	if _, err := w.Write(review.Bytes()); err != nil {
+	if _, err := w.Write(review.Bytes()); err != nil { //nolint:gosec // it is JSON, and says so
 		return err // and HTTP/2 may be writing it still, for a stream that is reset: it must not become another's answer
 	}
 	release(review)
