@@ -1,19 +1,25 @@
 package node
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/kubernetes-traffic-manager/traffic/cni-plugin/apply"
 	"github.com/kubernetes-traffic-manager/traffic/cni-plugin/plugin"
 )
 
 // An agent that starts again writes rules as the one before it did, because pods
-// that run have those; after the node's next start there are none.
+// that run have those; after the node's next start there are none. Which it is, its
+// log and its metric say.
 func TestBackendOfThisBoot(t *testing.T) {
 	for _, c := range []struct {
 		name       string
@@ -53,13 +59,21 @@ func TestBackendOfThisBoot(t *testing.T) {
 				}
 				return "", errors.New("does not work")
 			}
-			a := newAgent(n.config, n.client, slog.New(slog.DiscardHandler), n.kernel.in, resolve)
+			var log bytes.Buffer
+			a := newAgent(n.config, n.client, slog.New(slog.NewJSONHandler(&log, nil)), n.kernel.in, resolve)
 			if _, err := a.installer.pass(time.Now()); err != nil {
 				t.Fatal(err)
 			}
 			got, err := chainedEntry(n.config.ConfDir)
 			if err != nil || got.Backend != c.want.Backend || got.Boot != c.want.Boot {
 				t.Errorf("entry %+v, %v, want %+v", got, err, c.want)
+			}
+			told := fmt.Sprintf(`"msg":"found how to write redirect rules","backend":%q,"configured":%q`, c.want.Backend, c.configured)
+			if got := strings.Count(log.String(), told); got != 1 {
+				t.Errorf("the log says %d times %s:\n%s", got, told, log.String())
+			}
+			if got := testutil.ToFloat64(a.installer.metrics.backend.WithLabelValues(c.want.Backend)); got != 1 {
+				t.Errorf("the metric of %s is %v", c.want.Backend, got)
 			}
 		})
 	}
