@@ -127,12 +127,14 @@ func TestKilledAnywhere(t *testing.T) {
 			killed := 0
 			for i := range 16 {
 				netns := newNamespace(t)
-				after := time.Duration(i) * time.Millisecond
+				after := time.Duration(1+i) * time.Millisecond
 				ctx, cancel := context.WithTimeout(context.Background(), after)
 				cmd := addCommand(t, netns, backend)
 				add := exec.CommandContext(ctx, cmd.Path)
 				add.Stdin, add.Env = cmd.Stdin, cmd.Env
-				if err := add.Run(); err != nil {
+				if err := add.Run(); err != nil && ctx.Err() == nil {
+					t.Errorf("it ended by itself: %v", err)
+				} else if err != nil {
 					killed++
 				}
 				cancel()
