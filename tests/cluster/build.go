@@ -55,6 +55,18 @@ func (c *Cluster) Zipkin(ctx context.Context) error {
 	return c.provide(ctx, b, images.Zipkin(c.Bin()))
 }
 
+// Runc builds the newer runc that a node has, from its next start on, for pods whose
+// RuntimeClass has the handler node.NewerRunc.
+func (c *Cluster) Runc(ctx context.Context) error {
+	unlock, err := c.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	b := &build.Builder{Bin: c.Bin(), Timed: c.step}
+	return b.Runc(ctx)
+}
+
 // provide makes an image and puts it into the running cluster's registry.
 func (c *Cluster) provide(ctx context.Context, b *build.Builder, image images.Image) error {
 	if err := b.Do(ctx, []build.Step{image.Step(c.imageDir())}); err != nil {

@@ -59,6 +59,8 @@ func TestInstallation(t *testing.T) {
 	if *slow {
 		t.Run("reboot", func(t *testing.T) { reboot(t, s, network) })
 		t.Run("two releases", func(t *testing.T) { twoReleases(t, s) })
+		t.Run("user namespaces", func(t *testing.T) { userNamespaces(t, s) })
+		t.Run("crowded node", func(t *testing.T) { crowdedNode(t, s) })
 		t.Run("full node", func(t *testing.T) { fullNode(t, s, network) })
 		t.Run("rights go first", func(t *testing.T) { rightsFirst(t, s, files) })
 	}

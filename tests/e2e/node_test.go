@@ -1,18 +1,14 @@
 package e2e
 
 import (
-	"errors"
 	"fmt"
-	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
@@ -141,18 +137,17 @@ func (s *site) agentAway(t *testing.T, away bool) {
 func reboot(t *testing.T, s *site, network []byte) {
 	s.startPods(t, "boot")
 	s.ready(t, nil, "boot-in", "boot-out")
-	if *slow {
-		s.agentAway(t, true)
-		before := s.containerIDs(t, "boot-in", "boot-out")
-		s.reboot(t)
-		s.ready(t, before, "boot-out", "boot-in") // by the plugin alone
-		s.managed(t, "boot-in")
-		s.agentAway(t, false)
-		s.kubectl(t, "rollout", "status", "-n", release, "daemonset/traffic-node", "--timeout=180s")
-	}
+	s.agentAway(t, true)
+	before := s.containerIDs(t, "boot-in", "boot-out")
+	s.reboot(t)
+	s.ready(t, before, "boot-out", "boot-in") // by the plugin alone
+	s.managed(t, "boot-in")
+	s.agentAway(t, false)
+	s.kubectl(t, "rollout", "status", "-n", release, "daemonset/traffic-node", "--timeout=180s")
+
 	s.agentAway(t, true)
 	s.writeConflist(t, network)
-	before := s.containerIDs(t, "boot-in", "boot-out", "client")
+	before = s.containerIDs(t, "boot-in", "boot-out", "client")
 	s.reboot(t)
 	s.ready(t, before, "boot-out")
 	s.waits(t, "boot-in")
@@ -171,55 +166,6 @@ func (s *site) reboot(t *testing.T) {
 	var err error
 	if s.node, err = s.cluster.Root(); err != nil {
 		t.Fatal(err)
-	}
-}
-
-// fullNode has the node's CNI folders on a disk that is full when its network add-on writes its file anew.
-func fullNode(t *testing.T, s *site, network []byte) {
-	s.agentAway(t, true)
-	s.onNode(t, `mount -t tmpfs -o size=64m tmpfs /mnt
-		for dir in etc/cni/net.d opt/cni/bin; do
-			mkdir -p /mnt/$dir
-			cp -a /$dir/. /mnt/$dir
-			mount --bind /mnt/$dir /$dir
-		done`)
-	if err := s.cluster.Restart(t.Context(), "containerd"); err != nil { // which watches the folder
-		t.Fatal(err)
-	}
-	s.writeConflist(t, network)
-	filler := filepath.Join(s.node, "mnt/filler")
-	file, err := os.Create(filler)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for page := make([]byte, os.Getpagesize()); err == nil; {
-		_, err = file.Write(page)
-	}
-	if closed := file.Close(); closed != nil || !errors.Is(err, unix.ENOSPC) {
-		t.Fatalf("the disk is not full: %v, %v", err, closed)
-	}
-	s.agentAway(t, false)
-	eventually(t, "no space left on device", func() string {
-		log := s.kubectl(t, "logs", "-n", release, "-l", "app.kubernetes.io/name=traffic-node", "--ignore-errors", "--tail=-1")
-		return regexp.MustCompile("no space left on device|$").FindString(log)
-	})
-	s.startPods(t, "full")
-	s.ready(t, nil, "full-out", "full-in")
-	s.managed(t, "full-in")
-	if events := s.kubectl(t, "get", "events", "-n", "shop", "--field-selector=involvedObject.name=full-in"); !strings.Contains(events, "RedirectRepaired") {
-		t.Errorf("the plugin redirected it, whose entry has no room: %s", events)
-	}
-	if unready := s.kubectl(t, "get", "daemonset", "-n", release, "traffic-node", "-o", "jsonpath={.status.numberUnavailable}"); unready != "1" {
-		t.Errorf("%q agents say that they cannot do their work", unready)
-	}
-	if err := os.Remove(filler); err != nil {
-		t.Fatal(err)
-	}
-	s.kubectl(t, "rollout", "status", "-n", release, "daemonset/traffic-node", "--timeout=180s")
-	for name, text := range s.cniFiles(t) {
-		if strings.HasSuffix(name, ".tmp") || strings.HasSuffix(name, ".conflist") && !strings.Contains(text, `"traffic-cni"`) {
-			t.Errorf("once there is room, %s is %q", name, text)
-		}
 	}
 }
 

@@ -22,6 +22,7 @@ const (
 	EnvoyVersion       = "v1.40.0"
 	ZipkinVersion      = "3.5.1"
 	PebbleVersion      = "v2.10.1"
+	RuncVersion        = "v1.5.2"
 	// PrometheusVersion is that of the program and of its image; its Go module is v0.316.0.
 	PrometheusVersion = "v3.16.0"
 	prometheusModule  = "v0.316.0"
@@ -40,6 +41,7 @@ type module struct {
 	ldflags  string
 	programs []program
 	source   string // relative to tests: what the programs depend on; default dir
+	c        bool   // parts of it are written in C
 }
 
 // goEnv makes static programs that do not depend on this repository's workspace.
@@ -121,6 +123,9 @@ func (b *Builder) buildGo(ctx context.Context, m module, dir string) error {
 	defer os.RemoveAll(out)
 	args := []string{"-trimpath", "-tags=" + m.tags, "-ldflags=-s -w " + m.ldflags}
 	env := goEnv
+	if m.c {
+		env = append(slices.Clone(env), "CGO_ENABLED=1")
+	}
 	if m.dir != "" {
 		args = slices.Concat([]string{"go", "build", "-o", out + "/"}, args)
 	} else {

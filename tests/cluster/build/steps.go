@@ -25,7 +25,17 @@ var debian = []debianProgram{
 	{"ss", "iproute2"},
 }
 
+// A debianProgram is a program by its name, or any file by its path.
 type debianProgram struct{ program, pkg string }
+
+func (d debianProgram) there() bool {
+	if filepath.IsAbs(d.program) {
+		_, err := os.Stat(d.program)
+		return err == nil
+	}
+	_, err := exec.LookPath(d.program)
+	return err == nil
+}
 
 // steps lists what is to be made, the slowest first.
 func (b *Builder) steps(ctx context.Context) ([]Step, error) {
@@ -45,11 +55,11 @@ func (b *Builder) steps(ctx context.Context) ([]Step, error) {
 	return append(steps, crds, b.envoy("envoy", wheel)), nil
 }
 
-// missingPackages lists the Debian packages whose program is not on the machine.
+// missingPackages lists the Debian packages of which the machine lacks the program.
 func missingPackages(programs []debianProgram) []string {
 	var missing []string
 	for _, d := range programs {
-		if _, err := exec.LookPath(d.program); err != nil && !slices.Contains(missing, d.pkg) {
+		if !d.there() && !slices.Contains(missing, d.pkg) {
 			missing = append(missing, d.pkg)
 		}
 	}

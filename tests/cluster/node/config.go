@@ -25,7 +25,7 @@ type object = map[string]any
 
 // writeConfigs writes the configuration files of the components.
 func writeConfigs(p *plan.Plan) error {
-	containerd, err := toml.Marshal(containerdConfig())
+	containerd, err := toml.Marshal(containerdConfig(p))
 	if err != nil {
 		return fmt.Errorf("encode containerd's configuration: %w", err)
 	}
@@ -71,7 +71,15 @@ func writeConflist() error {
 	return os.WriteFile(path, text, 0o644)
 }
 
-func containerdConfig() object {
+// NewerRunc names the runtime handler that runs the runc which cluster.Runc builds.
+const NewerRunc = "newer-runc"
+
+func containerdConfig(p *plan.Plan) object {
+	runtimes := object{"runc": object{"runtime_type": "io.containerd.runc.v2"}}
+	// What is not there must not be named: containerd asks each for what it can do.
+	if program := p.Bin("runc"); isFile(program) {
+		runtimes[NewerRunc] = object{"runtime_type": "io.containerd.runc.v2", "options": object{"BinaryName": program}}
+	}
 	return object{
 		"version": 3,
 		"root":    "/var/lib/containerd",
@@ -86,9 +94,15 @@ func containerdConfig() object {
 				// Lowering a score needs CAP_SYS_RESOURCE, which a machine may not have.
 				"restrict_oom_score_adj": true,
 				"cni":                    object{"bin_dirs": []string{cniBin}, "conf_dir": conflistDir},
+				"containerd":             object{"runtimes": runtimes},
 			},
 		},
 	}
+}
+
+func isFile(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 func kubeletConfig(p *plan.Plan) object {

@@ -101,6 +101,7 @@ func (c Config) until(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	c.Screen.command(args[1:])
 	var stdout, stderr string
+	pause := untilPause
 	for deadline := time.Now().Add(untilLimit); ; {
 		stdout, stderr, err = c.execute(ts, args[1:])
 		if want.MatchString(stdout) || want.MatchString(stderr) {
@@ -110,7 +111,8 @@ func (c Config) until(ts *testscript.TestScript, neg bool, args []string) {
 			writeAll(ts, stdout, stderr)
 			ts.Fatalf("no output matched %s within %s; last error: %v", args[0], untilLimit, err)
 		}
-		time.Sleep(untilPause)
+		time.Sleep(pause)
+		pause = min(2*pause, longestPause)
 	}
 	c.Screen.output(stdout, stderr)
 	writeAll(ts, stdout, stderr)

@@ -76,6 +76,8 @@ const (
 	commandLimit = 3 * time.Minute
 	untilLimit   = time.Minute
 	untilPause   = 100 * time.Millisecond
+	// longestPause is between two looks at what takes long: a look by kubectl exec is 120 ms of a processor, which others wait for.
+	longestPause = time.Second
 )
 
 func (c Config) setup(env *testscript.Env) error {
