@@ -33,8 +33,8 @@ const (
 	ingressReason = "TrafficIngress"
 
 	renewEvery = 30 * time.Minute
-	// A label that flaps is told no more often than this.
-	quietFor = time.Minute
+	// A label that flaps is told no more often than this, but for the first few times: who tries values wants to know of each.
+	quietFor, tries = time.Minute, 3
 	// One bad label in the template of a big workload is a problem of each of its pods.
 	eventsPerSecond, eventBurst = 5, 50
 	// maxNote is the API's limit, in bytes.
@@ -67,15 +67,15 @@ type Reporter struct {
 	mu       sync.Mutex
 	leading  bool
 	problems map[mesh.Object][]label.Problem
-	told     map[mesh.Object]map[string]telling // by label key
-	rejected *cache.LRUExpireCache              // refusers by resource
+	told     map[mesh.Object]map[string]*telling // by label key
+	rejected *cache.LRUExpireCache               // refusers by resource
 }
 
 // A telling is the last Event about a label of an object.
 type telling struct {
-	// note is empty once the problem was fixed.
+	// note is empty before the first, and once the problem was fixed.
 	note string
-	at   time.Time
+	pace *rate.Limiter
 }
 
 // New returns a Reporter that writes nothing before it runs.
@@ -86,7 +86,7 @@ func New(c Config) *Reporter {
 		queue:      workqueue.NewTypedDelayingQueue[mesh.Object](),
 		rejections: workqueue.NewTypedDelayingQueue[Rejection](),
 		problems:   map[mesh.Object][]label.Problem{},
-		told:       map[mesh.Object]map[string]telling{},
+		told:       map[mesh.Object]map[string]*telling{},
 		rejected:   cache.NewLRUExpireCache(mostRejected),
 
 		rejectionLimiter: rate.NewLimiter(rejectionsPerSecond, rejectionBurst),
@@ -187,22 +187,35 @@ func (r *Reporter) due(o mesh.Object) []string {
 	notes := notes(r.problems[o])
 	for key, last := range r.told[o] {
 		if notes[key] == "" {
-			r.told[o][key] = telling{at: last.at}
+			last.note = ""
 		}
 	}
 	var keys []string
 	for _, key := range slices.Sorted(maps.Keys(notes)) {
-		last := r.told[o][key]
+		last := r.telling(o, key)
 		if last.note == notes[key] {
 			continue
 		}
-		if quiet := quietFor - time.Since(last.at); quiet > 0 {
+		turn := last.pace.Reserve()
+		if quiet := turn.Delay(); quiet > 0 {
+			turn.Cancel()
 			r.queue.AddAfter(o, quiet)
 			continue
 		}
 		keys = append(keys, key)
 	}
 	return keys
+}
+
+// telling is the last Event about a label of an object. r.mu is held.
+func (r *Reporter) telling(o mesh.Object, key string) *telling {
+	if r.told[o] == nil {
+		r.told[o] = map[string]*telling{}
+	}
+	if r.told[o][key] == nil {
+		r.told[o][key] = &telling{pace: rate.NewLimiter(rate.Every(quietFor), tries)}
+	}
+	return r.told[o][key]
 }
 
 // tell writes the Event about a label, as the problem is by now.
@@ -214,7 +227,6 @@ func (r *Reporter) tell(ctx context.Context, o mesh.Object, key string) error {
 	if note == "" {
 		return nil
 	}
-	now := time.Now()
 	err := r.create(ctx, o, eventsv1.Event{
 		ObjectMeta: metav1.ObjectMeta{GenerateName: o.Name + "-"}, Reason: reasonOf(o), Action: key, Note: note,
 	})
@@ -223,10 +235,7 @@ func (r *Reporter) tell(ctx context.Context, o mesh.Object, key string) error {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.told[o] == nil {
-		r.told[o] = map[string]telling{}
-	}
-	r.told[o][key] = telling{note: note, at: now}
+	r.telling(o, key).note = note
 	return nil
 }
 

@@ -1,0 +1,35 @@
+package e2e
+
+import (
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/kubernetes-traffic-manager/traffic/tests/cluster/node"
+)
+
+// userNamespaces runs pods with a user namespace of their own, which the node can from its next start on: whose users the rules
+// name are others outside.
+func userNamespaces(t *testing.T, s *site) {
+	if err := s.cluster.Runc(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.reboot(t)
+	s.kubectl(t, "rollout", "status", "-n", release, "deployment/traffic-webhook", "--timeout=180s")
+	address := s.kubectl(t, "get", "service", "-n", "shop", "web", "-o", "jsonpath={.spec.clusterIP}")
+	own := strings.ReplaceAll(pair, "spec:\n", "spec:\n  hostUsers: false\n  runtimeClassName: "+node.NewerRunc+"\n")
+	s.apply(t, "{apiVersion: node.k8s.io/v1, kind: RuntimeClass, metadata: {name: "+node.NewerRunc+"}, handler: "+node.NewerRunc+"}")
+	s.apply(t, strings.NewReplacer("NAME", "users", "ADDRESS", address).Replace(own))
+	s.ready(t, nil, "users-out", "users-in")
+	for _, pod := range []string{"users-out", "users-in"} {
+		if users := strings.Fields(s.kubectl(t, "exec", "-n", "shop", pod, "-c", "app", "--", "cat", "/proc/self/uid_map")); len(users) < 2 || users[1] == "0" {
+			t.Errorf("%s has no user namespace of its own: %v", pod, users)
+		}
+	}
+	s.managed(t, "users-in")
+	s.gets(t, "users-out", map[string]string{"http://web:82/health": "200"})
+
+	output(t, exec.CommandContext(t.Context(), "nsenter", "--net="+s.network(t, "users-in"), "nft", "flush", "ruleset"))
+	s.gets(t, "users-in", map[string]string{"http://web:82/health": "200"}) // nothing redirects it
+	eventually(t, "404", func() string { return s.status(t, "shop", "users-in", "http://web:82/health") })
+}
