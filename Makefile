@@ -25,11 +25,13 @@ help: ## Print this list
 check: ## Format, vet, lint, import direction, generated files up to date, unit tests (no root needed)
 check: lint unit
 
-# One package at a time, because they share the machine's ports; four tests, which wait more than they compute.
+# Two packages at a time, the longest first, of which each has ports of its own, and four tests, which wait more than they compute;
+# users' stories by themselves, since some of them measure what the product does to a load.
 test: check up ## Everything: check, then every test on real parts, the cluster included (needs root)
 	@$(CLUSTER) zipkin
 	@$(CLUSTER) pebble
-	go test -p 1 -parallel 4 -count=1 -timeout 60m -v ./tests/...
+	go test -p 2 -parallel 4 -count=1 -timeout 60m -v ./tests/xds $$(go list ./tests/... | grep -vE '/(xds|e2e)$$')
+	go test -parallel 4 -count=1 -timeout 60m -v ./tests/e2e
 
 bench: up ## Benchmarks: pod start, admission, redirect, control plane, label to last proxy, what Envoy costs
 	go test -run '^$$' -bench . -benchmem ./...

@@ -21,6 +21,7 @@ import (
 
 	"google.golang.org/protobuf/encoding/protojson"
 
+	"github.com/kubernetes-traffic-manager/traffic/tests/injected"
 	"github.com/kubernetes-traffic-manager/traffic/xds/envoy"
 	"github.com/kubernetes-traffic-manager/traffic/xds/label"
 	"github.com/kubernetes-traffic-manager/traffic/xds/mesh"
@@ -34,12 +35,7 @@ type proxy struct {
 
 // start runs Envoy in front of a server until the test ends.
 func start(t *testing.T, accessLog envoy.AccessLog, server string) *proxy {
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	at := netip.MustParseAddrPort(free.Addr().String())
-	_ = free.Close()
+	at := netip.MustParseAddrPort(injected.FreeAddress(t))
 	path := filepath.Join(t.TempDir(), "envoy.json")
 	if err := os.WriteFile(path, static(t, accessLog, at, netip.MustParseAddrPort(server)), 0o600); err != nil {
 		t.Fatal(err)

@@ -3,6 +3,7 @@ package redirect_test
 import (
 	"bufio"
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -139,6 +140,9 @@ func addByConfiguration(c node.Config, netns, name string, annotations map[strin
 	files, err := libcni.ConfFiles(c.ConfDir, []string{".conflist"}) // sorted by name
 	if err != nil {
 		return err
+	}
+	if len(files) == 0 {
+		return errors.New("no network is configured")
 	}
 	list, err := libcni.NetworkConfFromFile(files[0])
 	if err != nil {

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/netip"
 	"os"
@@ -21,6 +20,7 @@ import (
 	"github.com/kubernetes-traffic-manager/traffic/cni-plugin/apply"
 	"github.com/kubernetes-traffic-manager/traffic/cni-plugin/node"
 	"github.com/kubernetes-traffic-manager/traffic/cni-plugin/plugin"
+	"github.com/kubernetes-traffic-manager/traffic/tests/injected"
 )
 
 // A program in the kernel that rewrites cluster IPs inside connect(2), as those of
@@ -62,15 +62,10 @@ func TestBalancingAtConnectIsSeen(t *testing.T) {
 func oneNode(t *testing.T) node.Config {
 	t.Helper()
 	dir := t.TempDir()
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer free.Close()
 	config := node.Config{
 		NodeName: "node-1", DaemonSet: types.NamespacedName{Namespace: "traffic-system", Name: "traffic-node"},
 		ConfDir: filepath.Join(dir, "net.d"), BinDir: filepath.Join(dir, "bin"), CacheDir: filepath.Join(dir, "cache"), NetnsDir: filepath.Join(dir, "netns"),
-		Plugin: filepath.Join(bin, plugin.Type), Backend: apply.Auto, VerifyInterval: time.Hour, Listen: free.Addr().String(),
+		Plugin: filepath.Join(bin, plugin.Type), Backend: apply.Auto, VerifyInterval: time.Hour, Listen: injected.FreeAddress(t),
 	}
 	for _, d := range []string{config.ConfDir, config.BinDir, config.CacheDir, config.NetnsDir} {
 		if err := os.Mkdir(d, 0o755); err != nil {
