@@ -68,7 +68,8 @@ func crowdedNode(t *testing.T, s *site) {
 		s.apply(t, strings.ReplaceAll(crowd, "REQUEST", request))
 	}
 	eventually(t, "Unschedulable", func() string {
-		return s.kubectl(t, "get", "pod", "-n", "crowd", "-l", "app=crowd-1m", "-o", `jsonpath={.items[?(@.status.phase=="Pending")].status.conditions[?(@.status=="False")].reason}`)
+		waiting := s.kubectl(t, "get", "pod", "-n", "crowd", "-l", "app=crowd-1m", "-o", `jsonpath={.items[*].status.conditions[?(@.status=="False")].reason}`)
+		return regexp.MustCompile("Unschedulable|$").FindString(waiting)
 	})
 	s.kubectl(t, "rollout", "restart", "-n", release, "daemonset/traffic-node")
 	s.kubectl(t, "rollout", "status", "-n", release, "daemonset/traffic-node", "--timeout=180s")

@@ -3,6 +3,7 @@ package e2e
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -62,13 +63,19 @@ func twoReleases(t *testing.T, s *site) {
 	s.kubectl(t, append([]string{"delete", "pod", "-n", "shop", "--wait=false"}, pods...)...)
 }
 
-// roll gives a workload another image; meanwhile happens while that is going on.
+// roll gives a workload another image; meanwhile happens while that is going on. No pod with the image before is left: one that
+// ends may still answer.
 func (s *site) roll(t *testing.T, workload, image string, meanwhile func()) {
 	t.Helper()
 	_, container, _ := strings.Cut(workload, "/")
 	s.kubectl(t, "set", "image", "-n", release, workload, container+"="+image)
 	meanwhile()
 	s.kubectl(t, "rollout", "status", "-n", release, workload, "--timeout=180s")
+	eventually(t, image, func() string {
+		images := strings.Fields(s.kubectl(t, "get", "pod", "-n", release, "-l", "app.kubernetes.io/name="+container, "-o", "jsonpath={.items[*].spec.containers[*].image}"))
+		slices.Sort(images)
+		return strings.Join(slices.Compact(images), " ")
+	})
 }
 
 // laterImages pushes the images of the next release and returns a values file that names them.

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"github.com/kubernetes-traffic-manager/traffic/tests/cluster/node"
 )
 
@@ -14,8 +16,16 @@ func userNamespaces(t *testing.T, s *site) {
 	if err := s.cluster.Runc(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	before := s.running(t)
 	s.reboot(t)
-	s.kubectl(t, "rollout", "status", "-n", release, "deployment/traffic-webhook", "--timeout=180s")
+	eventually(t, "all run again", func() string {
+		for _, pod := range s.pods(t) {
+			if id := container(pod); !isReady(&pod) || before[id] {
+				return pod.Name + " is not ready in another container than " + id
+			}
+		}
+		return "all run again"
+	})
 	address := s.kubectl(t, "get", "service", "-n", "shop", "web", "-o", "jsonpath={.spec.clusterIP}")
 	own := strings.ReplaceAll(pair, "spec:\n", "spec:\n  hostUsers: false\n  runtimeClassName: "+node.NewerRunc+"\n")
 	s.apply(t, "{apiVersion: node.k8s.io/v1, kind: RuntimeClass, metadata: {name: "+node.NewerRunc+"}, handler: "+node.NewerRunc+"}")
@@ -32,4 +42,22 @@ func userNamespaces(t *testing.T, s *site) {
 	output(t, exec.CommandContext(t.Context(), "nsenter", "--net="+s.network(t, "users-in"), "nft", "flush", "ruleset"))
 	s.gets(t, "users-in", map[string]string{"http://web:82/health": "200"}) // nothing redirects it
 	eventually(t, "404", func() string { return s.status(t, "shop", "users-in", "http://web:82/health") })
+}
+
+// running are the containers of the release's pods.
+func (s *site) running(t *testing.T) map[string]bool {
+	t.Helper()
+	ids := map[string]bool{}
+	for _, pod := range s.pods(t) {
+		ids[container(pod)] = true
+	}
+	return ids
+}
+
+// container is the first of a pod, empty before there is one.
+func container(pod corev1.Pod) string {
+	if len(pod.Status.ContainerStatuses) == 0 {
+		return ""
+	}
+	return pod.Status.ContainerStatuses[0].ContainerID
 }
