@@ -68,6 +68,25 @@ func TestWhatIsOpenedAgainStays(t *testing.T) {
 	p.wantAll("cluster: -old", "endpoint: -old", "route: -r")
 }
 
+// A port that is opened again at the very moment at which what it had is to go keeps it: for good, since nothing of it is sent
+// again.
+func TestWhatIsOpenedAgainInTheLastMomentStays(t *testing.T) {
+	s, p := lingering(t)
+	s.Publish(closed(), nil)
+	p.wantAll("listener: -l")
+	again := set(cluster("old", 1), endpoint("old", 1), listener("l", "r", 1), route("r", 1))
+	records := s.store.prepare(again.Set)
+	s.elapse()
+	s.store.commit(again, records, nil)
+	p.wantAll("listener: l", "route: r")
+	p.quiet()
+	for _, r := range again.Set {
+		if s.store.resources[r.Type][r.Name] == nil {
+			t.Errorf("%s %s is gone", r.Type, r.Name)
+		}
+	}
+}
+
 // Removed for good: nothing is kept of what has left.
 func TestNothingLingersForEver(t *testing.T) {
 	s := startServer(t)

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/semaphore"
 	"golang.org/x/time/rate"
 	"google.golang.org/grpc/peer"
 	"k8s.io/apimachinery/pkg/util/cache"
@@ -48,19 +49,34 @@ func newLimiters(limit rate.Limit, burst int) *limiters {
 	return newRecent(func() *rate.Limiter { return rate.NewLimiter(limit, burst) })
 }
 
-// source is the address of a stream's peer, or for IPv6 its /64, of which a pod may have every address.
-func source(ctx context.Context) string {
+// A quota bounds the reviews of tokens that are asked for from one source.
+type quota struct {
+	rate    *limiters
+	running *recent[*semaphore.Weighted]
+	atOnce  int64
+}
+
+func newQuota(perSecond rate.Limit, burst int, atOnce int64) quota {
+	return quota{
+		rate: newLimiters(perSecond, burst), atOnce: atOnce,
+		running: newRecent(func() *semaphore.Weighted { return semaphore.NewWeighted(atOnce) }),
+	}
+}
+
+// sources are the address of a stream's peer and, for IPv6, its /64: a pod may have every address of one, and so may all
+// nodes of a subnet.
+func sources(ctx context.Context) []string {
 	p, ok := peer.FromContext(ctx)
 	if !ok {
-		return ""
+		return []string{""}
 	}
 	at, err := netip.ParseAddrPort(p.Addr.String())
 	if err != nil {
-		return p.Addr.String() // a listener within the process
+		return []string{p.Addr.String()} // a listener within the process
 	}
 	ip := at.Addr().Unmap().WithZone("")
 	if ip.Is4() {
-		return ip.String()
+		return []string{ip.String()}
 	}
-	return netip.PrefixFrom(ip, 64).Masked().String()
+	return []string{ip.String(), netip.PrefixFrom(ip, 64).Masked().String()}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -118,22 +119,68 @@ func (overloaded) Authenticate(context.Context, string) (Identity, error) {
 	return Identity{}, fmt.Errorf("%w: wait", ErrOverload)
 }
 
-// An IPv6 pod may have a /64 for itself, and connect from each of its addresses.
-func TestSource(t *testing.T) {
-	for address, want := range map[string]string{
-		"10.0.0.1:1":              "10.0.0.1",
-		"[::ffff:10.0.0.1]:2":     "10.0.0.1",
-		"[2001:db8:1:2:3::4]:1":   "2001:db8:1:2::/64",
-		"[2001:db8:1:2:ffff::]:1": "2001:db8:1:2::/64",
-		"[fe80::1%eth0]:1":        "fe80::/64",
+// An IPv6 pod may have a /64 for itself, and connect from each of its addresses; or share one with a thousand others.
+func TestSources(t *testing.T) {
+	for address, want := range map[string][]string{
+		"10.0.0.1:1":              {"10.0.0.1"},
+		"[::ffff:10.0.0.1]:2":     {"10.0.0.1"},
+		"[2001:db8:1:2:3::4]:1":   {"2001:db8:1:2:3::4", "2001:db8:1:2::/64"},
+		"[2001:db8:1:2:ffff::]:1": {"2001:db8:1:2:ffff::", "2001:db8:1:2::/64"},
+		"[fe80::1%eth0]:1":        {"fe80::1", "fe80::/64"},
 	} {
-		if got := source(from(t, address)); got != want {
-			t.Errorf("source of %s is %q, want %q", address, got, want)
+		if got := sources(from(t, address)); !slices.Equal(got, want) {
+			t.Errorf("sources of %s are %q, want %q", address, got, want)
 		}
 	}
-	if got := source(t.Context()); got != "" {
-		t.Errorf("source of nobody is %q", got)
+	if got := sources(t.Context()); !slices.Equal(got, []string{""}) {
+		t.Errorf("sources of nobody are %q", got)
 	}
+}
+
+// All pods of a cloud's IPv6 subnet are of one /64: after a restart of the control plane each is let in.
+func TestAThousandGoodProxiesOfOneNetwork(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := &api{answer: good()}
+		r := a.reviewer(t)
+		results := make(chan error)
+		const proxies = 1000
+		for i := range proxies {
+			go func() {
+				_, err := r.Authenticate(from(t, fmt.Sprintf("[2001:db8:1:2::%x]:1000", 1+i)), fmt.Sprint("token-", i))
+				results <- err
+			}()
+		}
+		for range proxies {
+			if err := <-results; err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}
+
+// A pod that guesses from every address that it has leaves room for reviews of others.
+func TestOneNetworkIsLimited(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := &api{answer: good()}
+		r := a.reviewer(t)
+		const guesses = 10_000
+		results := make(chan error, guesses)
+		for i := range guesses {
+			go func() {
+				_, err := r.Authenticate(from(t, fmt.Sprintf("[2001:db8:1:2::%x]:1000", 1+i)), fmt.Sprint("guess-", i))
+				results <- err
+			}()
+		}
+		overload := 0
+		for range guesses {
+			if errors.Is(<-results, ErrOverload) {
+				overload++
+			}
+		}
+		if got, most := a.count(), networkBurst+networkReviews*11; got > most || overload < guesses-most {
+			t.Errorf("%d reviews in ten seconds, want at most %d; %d were told of the overload", got, most, overload)
+		}
+	})
 }
 
 // Many sources do not fill the memory; one that goes on keeps its limit.

@@ -85,11 +85,18 @@ func newStore(linger time.Duration) *store {
 
 // publish makes the update visible and tells every stream which keys changed. Its cost is that of the update plus one
 // pointer per stream: each stream looks at the keys itself.
-func (s *store) publish(u Update, t *tracker) {
-	records := make([]*record, 0, len(u.Set))
-	for _, r := range s.unpublished(u.Set) {
+func (s *store) publish(u Update, t *tracker) { s.commit(u, s.prepare(u.Set), t) }
+
+// prepare encodes what is not published yet, which takes too long to do it under the lock of all streams.
+func (s *store) prepare(set []envoy.Resource) []*record {
+	records := make([]*record, 0, len(set))
+	for _, r := range s.unpublished(set) {
 		records = append(records, newRecord(r))
 	}
+	return records
+}
+
+func (s *store) commit(u Update, records []*record, t *tracker) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	first := !s.published
@@ -103,7 +110,6 @@ func (s *store) publish(u Update, t *tracker) {
 		}
 	}
 	s.leave(later)
-	s.stay(u.Set)
 	if keys := s.apply(records, now); len(keys) > 0 || first {
 		s.announce(keys, t)
 	}
@@ -127,10 +133,12 @@ func (s *store) announce(keys []envoy.Key, t *tracker) {
 	}
 }
 
-// unpublished leaves out what is published already in the same version.
+// unpublished leaves out what is published already in the same version. From now on none of it departs: what is left out
+// will not be set again.
 func (s *store) unpublished(set []envoy.Resource) []envoy.Resource {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stay(set)
 	return slices.DeleteFunc(slices.Clone(set), func(r envoy.Resource) bool {
 		have := s.resources[r.Type][r.Name]
 		return have != nil && have.Version == r.Version

@@ -29,17 +29,19 @@ const (
 	refusedFor = 5 * time.Second
 	// The caches are apart, so that a flood of bad tokens does not push out the good ones.
 	acceptedTokens, refusedTokens = 8192, 1024
-	// Tokens that are in neither cache are reviewed at this rate per second for each source, so that a pod that guesses does
+	// Tokens that are in neither cache are reviewed at this rate per second for each address, so that a pod that guesses does
 	// not use up what the API server grants us. The burst is a node's pods behind one address.
-	sourceReviews, sourceBurst = 20, 128
+	addressReviews, addressBurst = 20, 128
+	// Of all addresses of an IPv6 /64, in which one pod may guess from each and thousands of good ones may reconnect, at this.
+	networkReviews, networkBurst = 200, 2048
 
 	// reviewsAtOnce bounds the reviews that run. A thousand proxies that reconnect wait here, and not at the API server, which
 	// would take so long over all of them at once that each timed out and was asked again.
 	reviewsAtOnce = 32
-	// reviewsPerSource bounds those of one source: when reviews take long, a pod that guesses would have all others wait. Of IPv6 a source is
-	// a /64, which may be a node.
-	reviewsPerSource = 8
-	reviewTimeout    = 5 * time.Second
+	// reviewsPerAddress and reviewsPerNetwork bound those of one source: when reviews take long, a pod that guesses would have
+	// all others wait.
+	reviewsPerAddress, reviewsPerNetwork = 8, 24
+	reviewTimeout                        = 5 * time.Second
 )
 
 // Extra keys that the API server sets for a token that is bound to a pod.
@@ -54,12 +56,11 @@ type TokenReviewer struct {
 	client   authenticationclient.TokenReviewInterface
 	accepted *cache.LRUExpireCache
 	refused  *cache.LRUExpireCache
-	sources  *limiters
 	running  singleflight.Group
-	// atOnce has room for the reviews that run, perSource for those of each source.
-	atOnce    *semaphore.Weighted
-	perSource *recent[*semaphore.Weighted]
-	reviews   *prometheus.CounterVec
+	// atOnce has room for the reviews that run, quotas for those of each source, in the order of these.
+	atOnce  *semaphore.Weighted
+	quotas  [2]quota
+	reviews *prometheus.CounterVec
 }
 
 // A verdict is what is known of a token.
@@ -80,13 +81,15 @@ func NewTokenReviewer(client authenticationclient.TokenReviewInterface, register
 		return nil, fmt.Errorf("register a metric: %w", err)
 	}
 	return &TokenReviewer{
-		client:    client,
-		accepted:  cache.NewLRUExpireCache(acceptedTokens),
-		refused:   cache.NewLRUExpireCache(refusedTokens),
-		sources:   newLimiters(sourceReviews, sourceBurst),
-		atOnce:    semaphore.NewWeighted(reviewsAtOnce),
-		perSource: newRecent(func() *semaphore.Weighted { return semaphore.NewWeighted(reviewsPerSource) }),
-		reviews:   reviews,
+		client:   client,
+		accepted: cache.NewLRUExpireCache(acceptedTokens),
+		refused:  cache.NewLRUExpireCache(refusedTokens),
+		atOnce:   semaphore.NewWeighted(reviewsAtOnce),
+		quotas: [2]quota{
+			newQuota(addressReviews, addressBurst, reviewsPerAddress),
+			newQuota(networkReviews, networkBurst, reviewsPerNetwork),
+		},
+		reviews: reviews,
 	}, nil
 }
 
@@ -122,15 +125,17 @@ func (r *TokenReviewer) Authenticate(ctx context.Context, token string) (Identit
 func (r *TokenReviewer) awaitTurn(ctx context.Context) error {
 	turn, cancel := context.WithTimeout(ctx, turnTimeout)
 	defer cancel()
-	err := r.sources.of(source(ctx)).Wait(turn)
-	switch {
-	case err == nil:
-		return nil
-	case ctx.Err() != nil:
-		return context.Cause(ctx)
-	default:
-		return fmt.Errorf("%w: %w", ErrOverload, err)
+	for i, source := range sources(ctx) {
+		err := r.quotas[i].rate.of(source).Wait(turn)
+		switch {
+		case err == nil:
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		default:
+			return fmt.Errorf("%w: from %s: %w", ErrOverload, source, err)
+		}
 	}
+	return nil
 }
 
 func (r *TokenReviewer) known(key [sha256.Size]byte) (verdict, bool) {
@@ -161,11 +166,14 @@ func (r *TokenReviewer) remember(key [sha256.Size]byte, id Identity, err error) 
 func (r *TokenReviewer) review(ctx context.Context, token string) (Identity, error) {
 	turn, done := context.WithTimeout(ctx, turnTimeout)
 	defer done()
-	own := r.perSource.of(source(ctx))
-	if err := own.Acquire(turn, 1); err != nil {
-		return Identity{}, fmt.Errorf("token review: %d others of the same address did not end in time: %w", reviewsPerSource, err)
+	for i, source := range sources(ctx) {
+		q := r.quotas[i]
+		running := q.running.of(source)
+		if err := running.Acquire(turn, 1); err != nil {
+			return Identity{}, fmt.Errorf("token review: %d others from %s did not end in time: %w", q.atOnce, source, err)
+		}
+		defer running.Release(1)
 	}
-	defer own.Release(1)
 	if err := r.atOnce.Acquire(turn, 1); err != nil {
 		return Identity{}, fmt.Errorf("token review: %d others did not end in time: %w", reviewsAtOnce, err)
 	}
