@@ -16,7 +16,7 @@ FUZZTIME  ?= 60s
 
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help check test bench soak images up demo down fuzz generate lint unit cluster
+.PHONY: help check test slow bench soak images up demo down fuzz generate lint unit cluster
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,8 +30,14 @@ check: lint unit
 test: check up ## Everything: check, then every test on real parts, the cluster included (needs root)
 	@$(CLUSTER) zipkin
 	@$(CLUSTER) pebble
-	go test -p 2 -parallel 4 -count=1 -timeout 60m -v ./tests/xds $$(go list ./tests/... | grep -vE '/(xds|e2e)$$')
-	go test -parallel 4 -count=1 -timeout 60m -v ./tests/e2e
+	@packages=$$(go list ./tests/...) || exit 1; failed=0; set -x; \
+	go test -p 2 -parallel 4 -count=1 -timeout 60m -v ./tests/xds $$(echo "$$packages" | grep -vE '/tests/(xds|e2e)$$') || failed=1; \
+	go test -parallel 4 -count=1 -timeout 60m -v ./tests/e2e || failed=1; \
+	exit $$failed
+
+slow: up ## What takes too long for every change: node reboots, full nodes, user namespaces, two releases, outages, a token's end; BEFORE=commit to upgrade from
+	@$(CLUSTER) zipkin
+	go test -count=1 -timeout 90m -v ./tests/e2e -run '^(TestInstallation|TestOutages)$$' -slow $(if $(BEFORE),-before $(BEFORE))
 
 bench: up ## Benchmarks: pod start, admission, redirect, control plane, label to last proxy, what Envoy costs
 	go test -run '^$$' -bench . -benchmem ./...

@@ -140,7 +140,8 @@ func addRules(c *nftables.Conn, t *nftables.Table, p redirect.Program) {
 
 // baseChains hooks our two chains into the kernel. Of two NAT chains the first
 // that redirects a connection decides: ours comes before those with the usual
-// priority, so that a rule of the pod's own cannot lead around the proxy.
+// priority, so that rules that a pod happens to have do not lead around the proxy.
+// Who may write rules and means to can come before it.
 func baseChains(t *nftables.Table) []*nftables.Chain {
 	accept := nftables.ChainPolicyAccept
 	return []*nftables.Chain{{

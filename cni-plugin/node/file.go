@@ -34,7 +34,11 @@ func (c change) apply() error {
 	if target, err := filepath.EvalSymlinks(path); err == nil {
 		path = target
 	}
-	return writeFile(path, c.data, c.mode, c.current)
+	before, err := os.Stat(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return writeFile(path, c.data, c.mode, before, c.current)
 }
 
 // current reports a file that another program changed since the plan was made.
@@ -46,12 +50,13 @@ func (c change) current() error {
 	return nil
 }
 
-// writeFile writes path in one step: a reader sees the old content or the new.
+// writeFile writes path in one step: a reader sees the old content or the new. It
+// belongs to whom the file before does, if one is given, and else to us.
 // An error of ready, which is asked right before that step, leaves the old.
 //
 // The temporary file is in the same folder: containerd reloads when a name in
 // it goes away, and takes no notice of one that only appears.
-func writeFile(path string, data []byte, mode fs.FileMode, ready func() error) (err error) {
+func writeFile(path string, data []byte, mode fs.FileMode, before fs.FileInfo, ready func() error) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(path), tempPattern)
 	if err != nil {
 		return err
@@ -65,6 +70,9 @@ func writeFile(path string, data []byte, mode fs.FileMode, ready func() error) (
 		err = f.Chmod(mode)
 	}
 	if err == nil {
+		err = keepOwner(f, before)
+	}
+	if err == nil {
 		err = f.Sync()
 	}
 	if err = errors.Join(err, f.Close()); err != nil {
@@ -74,6 +82,22 @@ func writeFile(path string, data []byte, mode fs.FileMode, ready func() error) (
 		return err
 	}
 	return os.Rename(f.Name(), path)
+}
+
+// keepOwner gives f to whom the file before belongs, if there was one.
+func keepOwner(f *os.File, before fs.FileInfo) error {
+	if before == nil {
+		return nil
+	}
+	now, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	theirs, ours := before.Sys().(*syscall.Stat_t), now.Sys().(*syscall.Stat_t)
+	if theirs.Uid == ours.Uid && theirs.Gid == ours.Gid {
+		return nil
+	}
+	return f.Chown(int(theirs.Uid), int(theirs.Gid))
 }
 
 // removeLeftovers removes what writes that were cut off left behind.
@@ -100,7 +124,8 @@ func installBinary(source, path string) (bool, error) {
 	if err == nil && bytes.Equal(have, want) && isExecutable(path) {
 		return false, nil
 	}
-	if err := writeFile(path, want, 0o755, func() error { return nil }); err != nil {
+	// Ours, whoever put one there before: root runs it.
+	if err := writeFile(path, want, 0o755, nil, func() error { return nil }); err != nil {
 		return false, fmt.Errorf("install plugin: %w", err)
 	}
 	return true, nil

@@ -15,7 +15,7 @@ func TestLooksRightBeforeReplacing(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "10-a.conflist")
 	write(t, path, []byte("old"), 0o644)
-	err := writeFile(path, []byte("new"), 0o600, func() error {
+	err := writeFile(path, []byte("new"), 0o600, nil, func() error {
 		temp, err := filepath.Glob(filepath.Join(dir, tempPattern))
 		if err != nil || len(temp) != 1 {
 			t.Fatalf("temporary files %v, %v", temp, err)
@@ -45,7 +45,7 @@ func TestFailedWriteIsNoEvent(t *testing.T) {
 	if err := watcher.Add(dir); err != nil {
 		t.Fatal(err)
 	}
-	if err := writeFile(filepath.Join(dir, "10-a.conflist"), []byte("new"), 0o600, func() error { return errChanged }); err == nil {
+	if err := writeFile(filepath.Join(dir, "10-a.conflist"), []byte("new"), 0o600, nil, func() error { return errChanged }); err == nil {
 		t.Fatal("written")
 	}
 	last := filepath.Join(dir, "20-b.conflist")

@@ -54,7 +54,8 @@ func (a *Agent) getDaemonSet(ctx context.Context) (*appsv1.DaemonSet, error) {
 // uninstalled reads the answer to "what about the DaemonSet that runs me?".
 //
 // A wrong yes costs little: until the next agent has put the entry back, a new
-// injected pod waits in traffic-verify. A wrong no leaves an entry and a binary
+// injected pod waits in traffic-verify, or, where that is switched off, starts
+// without its redirect and is repaired. A wrong no leaves an entry and a binary
 // behind that work without anybody and do nothing for pods that are not
 // annotated. So neither keeps a pod from starting, and what is most likely
 // decides: helm and kubectl delete the DaemonSet, its Role and its

@@ -39,8 +39,10 @@ func userNamespaces(t *testing.T, s *site) {
 	s.managed(t, "users-in")
 	s.gets(t, "users-out", map[string]string{"http://web:82/health": "200"})
 
+	s.agentAway(t, true)
 	output(t, exec.CommandContext(t.Context(), "nsenter", "--net="+s.network(t, "users-in"), "nft", "flush", "ruleset"))
 	s.gets(t, "users-in", map[string]string{"http://web:82/health": "200"}) // nothing redirects it
+	s.agentAway(t, false)
 	eventually(t, "404", func() string { return s.status(t, "shop", "users-in", "http://web:82/health") })
 }
 

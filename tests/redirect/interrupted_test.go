@@ -2,7 +2,6 @@ package redirect_test
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -128,16 +127,18 @@ func TestKilledAnywhere(t *testing.T) {
 			for i := range 16 {
 				netns := newNamespace(t)
 				after := time.Duration(1+i) * time.Millisecond
-				ctx, cancel := context.WithTimeout(context.Background(), after)
-				cmd := addCommand(t, netns, backend)
-				add := exec.CommandContext(ctx, cmd.Path)
-				add.Stdin, add.Env = cmd.Stdin, cmd.Env
-				if err := add.Run(); err != nil && ctx.Err() == nil {
-					t.Errorf("it ended by itself: %v", err)
-				} else if err != nil {
-					killed++
+				add := addCommand(t, netns, backend)
+				if err := add.Start(); err != nil {
+					t.Fatal(err)
 				}
-				cancel()
+				kill := time.AfterFunc(after, func() { _ = add.Process.Kill() })
+				switch err := add.Wait(); {
+				case err != nil && err.Error() == "signal: killed":
+					killed++
+				case err != nil:
+					t.Errorf("it ended by itself: %v", err)
+				}
+				kill.Stop()
 				if err := checkRules(netns, backend); backend == "nftables" && err != nil && !strings.Contains(err.Error(), "there is no table") {
 					t.Errorf("killed after %s: %v", after, err)
 				}

@@ -56,7 +56,7 @@ func (h workloads) change(o *object, kind label.Kind, operation admissionv1.Oper
 		return c, err
 	case kind == label.Job && operation == admissionv1.Update:
 		return change{result: "immutable", warning: fmt.Sprintf(
-			"a Job's pod template cannot change: %s acts when a Job is created; delete it and create it again", label.EnabledKey)}, nil
+			"the pod template of a Job that has started cannot change: %s acts when a Job is created; delete it and create it again", label.EnabledKey)}, nil
 	case !h.copies:
 		return change{result: "switched-off", warning: fmt.Sprintf(
 			"%s is not copied to pod templates in this cluster: set it in the pod template's labels", label.EnabledKey)}, nil
