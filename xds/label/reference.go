@@ -83,7 +83,7 @@ The gateway serves Ingresses of its IngressClass, and those without a class unle
   Over TLS, a request for a host that is not of the connection's certificate gets 421.
 - Whoever sets an annotation that does not do what it says is told in the terminal, whatever the class of the Ingress; an Event says so where the gateway
   serves it. A misspelt prefix, such as ` + "`trafic.ingress/ssl-redirect`" + `, and a label set as an annotation are told in the terminal alone.
-- Of one thing about one Ingress there is at most one Event a minute: what it says after a change may be late by that.
+- Of one thing about one Ingress the first ten Events come at once, and after that one a minute: what it says after many changes may be late by that.
 
 `
 

@@ -34,7 +34,7 @@ const (
 
 	renewEvery = 30 * time.Minute
 	// A label that flaps is told no more often than this, but for the first few times: who tries values wants to know of each.
-	quietFor, tries = time.Minute, 3
+	quietFor, tries = time.Minute, 10
 	// One bad label in the template of a big workload is a problem of each of its pods.
 	eventsPerSecond, eventBurst = 5, 50
 	// maxNote is the API's limit, in bytes.

@@ -217,7 +217,8 @@ func TestFlapping(t *testing.T) {
 		note := func(value string) string {
 			return fmt.Sprintf("Service/a: label traffic.port.80=%q: no good; in force: nothing", value)
 		}
-		for _, value := range []string{"x", "y", "z"} {
+		for i := range tries {
+			value := fmt.Sprint("x", i)
 			r.Report(web("a"), []label.Problem{problem("traffic.port.80", value)})
 			time.Sleep(100 * time.Millisecond)
 			check(t, "at once", a.take(), note(value))

@@ -36,6 +36,7 @@ annotations:
 {{- with .spread -}}
 topologySpreadConstraints:
   {{- range $key, $otherwise := . }}
+  {{- if $otherwise }}{{/* null, which helm hands on with --reuse-values */}}
   - topologyKey: {{ $key }}
     maxSkew: 1
     whenUnsatisfiable: {{ $otherwise }}
@@ -43,6 +44,7 @@ topologySpreadConstraints:
       matchLabels:
         {{- include "traffic.selector" $ | nindent 8 }}
     matchLabelKeys: [pod-template-hash]
+  {{- end }}
   {{- end }}
 {{- end }}
 {{- end }}
