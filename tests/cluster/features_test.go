@@ -24,8 +24,9 @@ func features(t *testing.T, c *cluster.Cluster) {
 	run(t, c.Kubectl(ctx, "apply", "-f", "testdata/web.yaml", "-f", "testdata/certificate.yaml"))
 	run(t, c.Kubectl(ctx, "rollout", "status", "deployment/web", "--timeout=60s"))
 	run(t, c.Kubectl(ctx, "wait", "--for=condition=Ready", "--timeout=60s", "pod/client"))
+	// The pods are ready before kube-proxy has heard of it, and until then it refuses connections.
 	curl := func(args ...string) string {
-		return run(t, c.Kubectl(ctx, append([]string{"exec", "client", "--", "curl", "-sS", "--max-time", "5"}, args...)...))
+		return run(t, c.Kubectl(ctx, append([]string{"exec", "client", "--", "curl", "-sS", "--max-time", "5", "--retry", "20", "--retry-connrefused", "--retry-delay", "1"}, args...)...))
 	}
 	jsonpath := func(object, path string) []string {
 		return strings.Fields(run(t, c.Kubectl(ctx, "get", object, "-o", "jsonpath={"+path+"}")))
