@@ -28,6 +28,30 @@ func from(t *testing.T, address string) context.Context {
 	return peer.NewContext(t.Context(), &peer.Peer{Addr: net.TCPAddrFromAddrPort(at)})
 }
 
+// guess presents that many unknown tokens at once, each from an address of its own; overloads waits for all, and counts those
+// that were told of an overload.
+func guess(t *testing.T, r *TokenReviewer, guesses int, address func(int) string) (overloads func() int) {
+	t.Helper()
+	results := make(chan error, guesses)
+	for i := range guesses {
+		go func() {
+			_, err := r.Authenticate(from(t, address(i)), fmt.Sprint("guess-", i))
+			results <- err
+		}()
+	}
+	return func() (n int) {
+		for range guesses {
+			if errors.Is(<-results, ErrOverload) {
+				n++
+			}
+		}
+		return n
+	}
+}
+
+// ofOneNetwork is the i-th address of an IPv6 /64.
+func ofOneNetwork(i int) string { return fmt.Sprintf("[2001:db8:1:2::%x]:1000", 1+i) }
+
 // Whoever opens streams without proving anything takes no turn from the proxies.
 func TestStrangersTakeNoTurns(t *testing.T) {
 	s := startServer(t, func(c *Config) { c.NewStreams = 1.0 / 3600 }) // one turn
@@ -67,13 +91,7 @@ func TestReviewsPerSourceAreLimited(t *testing.T) {
 		}
 		a.set(authenticationv1.TokenReviewStatus{}, nil)
 		const guesses = 1000
-		results := make(chan error, guesses)
-		for i := range guesses {
-			go func() {
-				_, err := r.Authenticate(from(t, fmt.Sprintf("10.0.0.1:%d", 1000+i)), fmt.Sprint("guess-", i))
-				results <- err
-			}()
-		}
+		overloads := guess(t, r, guesses, func(i int) string { return fmt.Sprintf("10.0.0.1:%d", 1000+i) })
 		synctest.Wait()
 		if got := a.count(); got > 200 {
 			t.Errorf("%d reviews at once", got)
@@ -88,12 +106,7 @@ func TestReviewsPerSourceAreLimited(t *testing.T) {
 		if took := time.Since(began); took > 0 {
 			t.Errorf("others waited %v", took)
 		}
-		overload := 0
-		for range guesses {
-			if errors.Is(<-results, ErrOverload) {
-				overload++
-			}
-		}
+		overload := overloads()
 		if took, most := time.Since(began), turnTimeout; took > most {
 			t.Errorf("it took %v, want at most %v", took, most)
 		}
@@ -146,7 +159,7 @@ func TestAThousandGoodProxiesOfOneNetwork(t *testing.T) {
 		const proxies = 1000
 		for i := range proxies {
 			go func() {
-				_, err := r.Authenticate(from(t, fmt.Sprintf("[2001:db8:1:2::%x]:1000", 1+i)), fmt.Sprint("token-", i))
+				_, err := r.Authenticate(from(t, ofOneNetwork(i)), fmt.Sprint("token-", i))
 				results <- err
 			}()
 		}
@@ -164,19 +177,8 @@ func TestOneNetworkIsLimited(t *testing.T) {
 		a := &api{answer: good()}
 		r := a.reviewer(t)
 		const guesses = 10_000
-		results := make(chan error, guesses)
-		for i := range guesses {
-			go func() {
-				_, err := r.Authenticate(from(t, fmt.Sprintf("[2001:db8:1:2::%x]:1000", 1+i)), fmt.Sprint("guess-", i))
-				results <- err
-			}()
-		}
-		overload := 0
-		for range guesses {
-			if errors.Is(<-results, ErrOverload) {
-				overload++
-			}
-		}
+		overloads := guess(t, r, guesses, ofOneNetwork)
+		overload := overloads()
 		if got, most := a.count(), networkBurst+networkReviews*11; got > most || overload < guesses-most {
 			t.Errorf("%d reviews in ten seconds, want at most %d; %d were told of the overload", got, most, overload)
 		}

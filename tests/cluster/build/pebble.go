@@ -10,14 +10,4 @@ var pebble = module{
 
 // Pebble makes the program pebble in Bin. The sample of ACME and the demo alone
 // need it: a cluster comes up without.
-func (b *Builder) Pebble(ctx context.Context) error {
-	goVersion, err := command(ctx, b.Root, nil, "go", "env", "GOVERSION")
-	if err != nil {
-		return err
-	}
-	step, err := b.goStep(pebble, goVersion)
-	if err != nil {
-		return err
-	}
-	return b.Do(ctx, []Step{step})
-}
+func (b *Builder) Pebble(ctx context.Context) error { return b.module(ctx, pebble) }

@@ -95,6 +95,19 @@ func modules() []module {
 	}
 }
 
+// module builds m alone, which not every cluster needs.
+func (b *Builder) module(ctx context.Context, m module) error {
+	goVersion, err := command(ctx, b.Root, nil, "go", "env", "GOVERSION")
+	if err != nil {
+		return err
+	}
+	step, err := b.goStep(m, goVersion)
+	if err != nil {
+		return err
+	}
+	return b.Do(ctx, []Step{step})
+}
+
 // goStep is the step that builds m.
 func (b *Builder) goStep(m module, goVersion string) (Step, error) {
 	key := strings.Join([]string{goVersion, m.version, m.tags, m.ldflags, fmt.Sprint(m.programs)}, "\n")

@@ -22,13 +22,5 @@ func (b *Builder) Runc(ctx context.Context) error {
 	if err := b.installPackages(ctx, toBuildC); err != nil {
 		return err
 	}
-	goVersion, err := command(ctx, b.Root, nil, "go", "env", "GOVERSION")
-	if err != nil {
-		return err
-	}
-	step, err := b.goStep(runc, goVersion)
-	if err != nil {
-		return err
-	}
-	return b.Do(ctx, []Step{step})
+	return b.module(ctx, runc)
 }
